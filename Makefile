@@ -1,0 +1,28 @@
+PYTHON ?= python3
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+# Runs download, train, evaluate and predict, as far as they are not up to date. Killed, or the disk full, while it writes
+# dvc.lock, DVC leaves a torn one that it cannot read itself: then the last whole one that git has is taken.
+repro: .venv/installed
+	@test -z "$$(git ls-files --others --modified dvc.lock)" || .venv/bin/python tests/check.py --lock || \
+		git checkout -- dvc.lock || rm dvc.lock
+	.venv/bin/dvc repro
+
+test: .venv/installed
+	.venv/bin/ruff format --check
+	.venv/bin/ruff check
+	.venv/bin/pyrefly check
+	.venv/bin/pytest
+
+# Finds corrupt files in the cache and the workspace; make check REMOVE=--remove removes them from the cache.
+check: .venv/installed
+	@.venv/bin/python tests/check.py $(REMOVE)
+
+.venv/installed: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+	@echo "Setting up .venv: some minutes and 6 GB"
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --require-hashes --requirement requirements.txt
+	touch $@
+
+.PHONY: repro test check
