@@ -1,0 +1,66 @@
+"""Runs a stage's function as a command: its signature is the command line that dvc.yaml writes."""
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Annotated
+
+from cyclopts import App, CycloptsError, Parameter, Token
+from cyclopts.exceptions import UnusedCliTokensError
+from cyclopts.validators import Number
+
+
+def _whole(_: type, tokens: Sequence[Token]) -> int:
+    try:
+        return int(tokens[0].value)  # cyclopts itself would round 2.5
+    except ValueError:
+        raise ValueError(f"{tokens[0].value} is not a whole number.") from None
+
+
+def _ten(_: type, names: list[str]) -> None:
+    if len(set(names)) != 10 or len(names) != 10 or not all(names):
+        raise ValueError("10 different names are wanted, one a label.")
+
+
+Classes = Annotated[list[str], Parameter(validator=_ten)]
+Count = Annotated[int, Parameter(converter=_whole, validator=Number(gte=1, lte=100_000))]
+Threads = Annotated[int, Parameter(converter=_whole, validator=Number(gte=1, lte=1024))]
+NonNegative = Annotated[int, Parameter(converter=_whole, validator=Number(gte=0))]
+Seed = Annotated[int, Parameter(converter=_whole, validator=Number(gte=0, lt=2**64))]
+Positive = Annotated[float, Parameter(validator=Number(gt=0, lt=float("inf")))]
+Fraction = Annotated[float, Parameter(validator=Number(gte=0, lt=1))]
+
+
+def run(stage: Callable[..., None]) -> None:
+    """Call `stage` with the arguments of the command line; end with one line and a non-zero status on wrong ones."""
+    if "DVC_STAGE" in os.environ:
+        _end_with_parent()
+    app = App(default_command=stage, default_parameter=Parameter(name_transform=str), version_flags=())
+    try:
+        app(sys.argv[1:], print_error=False, exit_on_error=False)
+    except UnusedCliTokensError as error:  # cyclopts names the value alone: name the flag that was given it
+        unused = error.unused_tokens or []
+        keys = [key for key, value in pairwise(sys.argv) if key.startswith("--") and value in unused]
+        wanted = f"{' and '.join(keys)} is true or false" if keys else "a section has keys and values"
+        sys.exit(f"{stage.__name__}: {wanted}, not {', '.join(unused)} (see params.yaml)")
+    except CycloptsError as error:
+        sys.exit(f"{stage.__name__}: {error} (see params.yaml)")
+    except OSError as error:
+        sys.exit(f"{stage.__name__}: {error}")
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent, DVC, ends: killed alone, DVC would leave it running beside the next run."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.1)
+        os._exit(1)
+
+    if os.getsid(parent) != os.getsid(0):  # DVC was gone before this line: the parent is another than started this
+        os._exit(1)
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,0 +1,26 @@
+"""A split of a dataset of the MNIST family, as tensors."""
+
+import sys
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Split = Literal["train", "t10k"]
+
+
+def split_files(dataset: Path, split: Split) -> tuple[Path, Path]:
+    """The image file and the label file of `split`, in torchvision's layout and the IDX format."""
+    return dataset / "raw" / f"{split}-images-idx3-ubyte", dataset / "raw" / f"{split}-labels-idx1-ubyte"
+
+
+def read_split(dataset: Path, split: Split) -> tuple[Tensor, Tensor]:
+    """Images as float32 [N, 1, 28, 28] from 0 to 1, equal to torchvision's `ToTensor`, and labels as int64 [N]."""
+    image_file, label_file = split_files(dataset, split)
+    images = np.fromfile(image_file, np.uint8, offset=16)
+    labels = np.fromfile(label_file, np.uint8, offset=8)
+    if len(images) != 28 * 28 * len(labels):
+        sys.exit(f"{image_file}: not the 28x28 images of the {len(labels)} labels beside it; run `dvc repro download`")
+    return torch.from_numpy(images).view(-1, 1, 28, 28).float().div(255), torch.from_numpy(labels).long()

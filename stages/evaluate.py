@@ -1,0 +1,56 @@
+"""data/FashionMNIST, model.pth → metrics.json, confusion.csv."""
+
+import json
+from pathlib import Path
+
+import torch
+from command import Classes, Count, Threads, run
+from dataset import read_split
+from files import write, write_csv
+from model import Device, infer, load, set_up
+from torch import nn
+
+
+def evaluate(
+    dataset: Path,
+    model_file: Path,
+    metrics_file: Path,
+    confusion_file: Path,
+    /,
+    *,
+    classes: Classes,
+    hidden_size: Count,
+    device: Device,
+    threads: Threads,
+) -> None:
+    """Measure the model on the test split: accuracy, mean loss of an image, and each class's precision, recall, F1."""
+    on = set_up(device, threads)
+    images, labels = read_split(dataset, "t10k")
+    logits = infer(load(model_file, hidden_size).to(on), images.to(on)).cpu()
+    predicted = logits.argmax(1)
+    accuracy = (predicted == labels).double().mean().item()
+    loss = nn.functional.cross_entropy(logits, labels).item()
+
+    count = len(classes)
+    confusion = torch.bincount(labels * count + predicted, minlength=count * count).view(count, count).double()
+    hits = confusion.diag()
+    # A class that is never predicted, or never occurs, has no hits either: its ratios are 0, not 0/0.
+    precision = hits / confusion.sum(0).clamp(min=1)
+    recall = hits / confusion.sum(1).clamp(min=1)
+    f1 = 2 * hits / (confusion.sum(0) + confusion.sum(1)).clamp(min=1)
+    metrics = {
+        "accuracy": accuracy,
+        "accuracy_standard_error": (accuracy * (1 - accuracy) / len(labels)) ** 0.5,
+        "loss": loss,
+        "precision": dict(zip(classes, precision.tolist(), strict=True)),
+        "recall": dict(zip(classes, recall.tolist(), strict=True)),
+        "f1": dict(zip(classes, f1.tolist(), strict=True)),
+    }
+    rows = [(classes[label], classes[guess]) for label, guess in zip(labels, predicted, strict=True)]
+    write_csv(confusion_file, [("actual", "predicted"), *rows])
+    write(metrics_file, (json.dumps(metrics, indent=2) + "\n").encode())
+    print(f"Test Error: \n Accuracy: {100 * accuracy:>0.1f}%, Avg loss: {loss:>8f} \n")
+
+
+if __name__ == "__main__":
+    run(evaluate)

@@ -1,0 +1,25 @@
+"""Writes files whole or not at all."""
+
+import csv
+import io
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write `content` to `path`; a process killed meanwhile, or a full disk, leaves what was there before."""
+    partial = path.with_name(path.name + ".tmp")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def write_csv(path: Path, rows: Iterable[Iterable[str]]) -> None:
+    """Write `rows`, the first of them the header, as `write` does."""
+    table = io.StringIO()
+    csv.writer(table, lineterminator="\n").writerows(rows)
+    write(path, table.getvalue().encode())
