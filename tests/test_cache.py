@@ -1,0 +1,138 @@
+"""A stage is stale exactly when something it reads has changed, and it reads nothing but its deps."""
+
+import contextlib
+import inspect
+import re
+import shutil
+import subprocess
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import PARAMS, ROOT, STAGES, Workspace, ran, results
+from dvc.repo import Repo
+from test_pipeline import COMPUTING, modules, outputs, scratch
+
+TRACKED = subprocess.check_output(["git", "ls-files"], cwd=ROOT, text=True).splitlines()
+DATA = [name for name in TRACKED if name.startswith("data/") and not name.endswith(".gitignore")]
+CODE = [name for name in TRACKED if name.startswith("stages/")]
+NEITHER = [name for name in TRACKED if name.startswith((".ci/", ".github/", "tests/"))]
+NEITHER += ["Makefile", "README.md", "requirements.txt"]
+DVCS_OWN = [".git", ".dvc", ".dvcignore", ".gitignore"]  # DVCLive asks DVC which repository it is in
+
+
+@pytest.fixture(scope="module")
+def shared(finished: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A finished workspace for changes that `stale` takes back."""
+    return finished.copy(tmp_path_factory.mktemp("stale") / "clone")
+
+
+def stale(workspace: Workspace, name: str, content: bytes) -> set[str]:
+    """The stages that DVC finds stale while the file has the content."""
+    file = workspace.path / name
+    before = file.read_bytes()
+    file.write_bytes(content)
+    try:
+        with contextlib.chdir(workspace.path):
+            return set(Repo().status())
+    finally:
+        file.write_bytes(before)
+
+
+def other(value: Any) -> Any:
+    """Another value of the same type."""
+    match value:
+        case bool():
+            return not value
+        case list():
+            return value[::-1] if len(value) > 1 else [*value, "other"]
+        case str():
+            return f"other {value}"
+        case _:
+            return value + 1
+
+
+@pytest.mark.parametrize(("section", "key"), [(section, key) for section in PARAMS for key in PARAMS[section]])
+def test_a_changed_value_makes_those_stale_whose_function_takes_it(section: str, key: str, shared: Workspace) -> None:
+    params = yaml.safe_load((shared.path / "params.yaml").read_text())
+    params[section][key] = other(params[section][key])
+    taking = {stage for stage in STAGES if key in inspect.signature(getattr(import_module(stage), stage)).parameters}
+    assert taking
+    assert stale(shared, "params.yaml", yaml.safe_dump(params, sort_keys=False).encode()) == taking
+
+
+@pytest.mark.parametrize("name", CODE)
+def test_changed_code_makes_those_stale_that_import_it(name: str, shared: Workspace) -> None:
+    content = (shared.path / name).read_bytes() + b"# changed\n"
+    assert stale(shared, name, content) == {stage for stage in STAGES if name in modules(stage)}
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_changed_data_makes_those_stale_that_are_given_it(name: str, shared: Workspace) -> None:
+    paths = {name, *map(str, Path(name).parents)}
+    given = {stage for stage in STAGES if paths & set(STAGES[stage]["cmd"].split())}
+    assert given
+    assert stale(shared, name, (shared.path / name).read_bytes() + b"\n") == given
+
+
+def test_another_version_of_what_computes_makes_the_computing_stages_stale(shared: Workspace) -> None:
+    project = (shared.path / "pyproject.toml").read_text()
+    assert stale(shared, "pyproject.toml", project.replace("torch==", "torch==9").encode()) == COMPUTING
+
+
+def test_another_version_of_a_tool_makes_nothing_stale(shared: Workspace) -> None:
+    project = (shared.path / "pyproject.toml").read_text()
+    assert stale(shared, "pyproject.toml", project.replace("pytest==", "pytest==9").encode()) == set()
+
+
+@pytest.mark.parametrize("name", NEITHER)
+def test_what_no_stage_reads_makes_nothing_stale(name: str, shared: Workspace) -> None:
+    assert stale(shared, name, (shared.path / name).read_bytes() + b"\n# changed\n") == set()
+
+
+def test_what_follows_does_not_run_when_the_output_is_the_same(workspace: Workspace) -> None:
+    workspace.set(download={"timeout": 31})
+    assert ran(workspace.run("dvc", "repro")) == ["download"]
+
+
+def test_forced_runs_give_the_same_bytes(workspace: Workspace, finished: Workspace) -> None:
+    assert ran(workspace.run("dvc", "repro", "--force")) == list(STAGES)
+    assert results(workspace) == results(finished)
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_opens_its_deps_and_outs_alone(stage: str, workspace: Workspace) -> None:
+    command = yaml.safe_load((workspace.path / "dvc.lock").read_text())["stages"][stage]["cmd"]
+    trace = workspace.path.parent / "trace"
+    calls = "open,openat,openat2,creat,rename,renameat,renameat2"
+    strace = ["strace", "--follow-forks", "--seccomp-bpf", "--decode-fds=path", f"--trace={calls}", f"--output={trace}"]
+    workspace.run(*strace, "sh", "-c", command)
+
+    readable = [*STAGES[stage]["deps"], *DVCS_OWN]
+    writable = [*outputs(stage), *scratch(stage), ".dvc/tmp/btime"]
+    read, written = opened(trace, workspace.path)
+    assert read, "strace saw the script itself"
+    assert {name for name in read if not below(name, [*readable, *writable])} == set()
+    assert {name for name in written if not below(name, writable + [f"{out}.tmp" for out in writable])} == set()
+
+
+def below(name: str, paths: list[str]) -> bool:
+    return any(name == path or name.startswith(f"{path}/") for path in paths)
+
+
+def opened(trace: Path, root: Path) -> tuple[set[str], set[str]]:
+    """The files of the repository at `root` that were read, and those that were written."""
+    read, written = set(), set()
+    for line in trace.read_text().splitlines():
+        if " = -1 " in line:
+            continue
+        for folder, name in re.findall(r'(?:<([^>]*)>, )?"([^"]*)"', line):
+            path = (root / folder / name).resolve()
+            if not path.is_relative_to(root) or path.is_dir():
+                continue
+            writes = "rename" in line or any(flag in line for flag in ("O_WRONLY", "O_RDWR", "creat("))
+            (written if writes else read).add(str(path.relative_to(root)))
+    return read, written

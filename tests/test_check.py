@@ -1,0 +1,86 @@
+"""`make check` names each flipped byte, and what it says heals it does."""
+
+import hashlib
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Workspace, ran, results
+
+CHECK = (sys.executable, str(ROOT / "tests" / "check.py"))
+IMAGES = "data/FashionMNIST/raw/train-images-idx3-ubyte"
+
+
+def flip(file: Path) -> None:
+    """Change one byte behind DVC's back: size, times and mode stay."""
+    before = file.stat()
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.chmod(0o644)
+    file.write_bytes(content)
+    file.chmod(before.st_mode)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def cached(workspace: Workspace, name: str) -> Path:
+    """The object in the cache that holds the file."""
+    oid = hashlib.md5((workspace.path / name).read_bytes()).hexdigest()
+    return workspace.path / ".dvc" / "cache" / "files" / "md5" / oid[:2] / oid[2:]
+
+
+def test_a_finished_run_is_sound(workspace: Workspace) -> None:
+    assert workspace.run(*CHECK) == "The cache and the workspace are sound.\n"
+
+
+@pytest.mark.parametrize(("stage", "name"), [("download", IMAGES), ("train", "model.pth")])
+@pytest.mark.parametrize("healer", ["fetch", "repro"])
+def test_a_corrupt_object_is_named_and_healed(
+    stage: str, name: str, healer: str, workspace: Workspace, finished: Workspace
+) -> None:
+    if healer == "fetch":
+        workspace.run("dvc", "push")
+    corrupt = cached(workspace, name)
+    flip(corrupt)
+    assert "up to date" in workspace.run("dvc", "status"), "DVC itself does not notice"
+    named = f"corrupt: {corrupt.relative_to(workspace.path)}: {name.split('/raw')[0]} of {stage}; `dvc fetch {stage}`"
+    assert named in workspace.run(*CHECK, ok=False)
+    workspace.run(*CHECK, "--remove", ok=False)
+    assert not corrupt.exists()
+    if healer == "fetch":
+        workspace.run("dvc", "fetch", stage)
+    else:
+        assert stage in ran(workspace.run("dvc", "repro"))
+    assert workspace.run(*CHECK) == "The cache and the workspace are sound.\n"
+    assert results(workspace) == results(finished)
+
+
+def test_a_corrupt_run_cache_entry_is_named_and_healed(workspace: Workspace, finished: Workspace) -> None:
+    runs = workspace.path / ".dvc" / "cache" / "runs"
+    [entry] = [file for file in runs.glob("*/*/*") if "stages/train.py" in file.read_text()]
+    entry.chmod(0o644)
+    entry.write_text(entry.read_text().replace("epochs: 8", "epochs: 9"))
+    assert f"corrupt: {entry.relative_to(workspace.path)}: " in workspace.run(*CHECK, ok=False)
+    workspace.run(*CHECK, "--remove", ok=False)
+    (workspace.path / "dvc.lock").unlink()
+    assert ran(workspace.run("dvc", "repro")) == ["train"], "the other runs come from the run cache"
+    assert entry.exists()
+    assert workspace.run(*CHECK) == "The cache and the workspace are sound.\n"
+    assert results(workspace) == results(finished)
+
+
+def test_a_torn_lock_is_named(workspace: Workspace) -> None:
+    lock = workspace.path / "dvc.lock"
+    lock.write_bytes(lock.read_bytes()[:-100])
+    assert workspace.run(*CHECK, ok=False).startswith("corrupt: dvc.lock: torn")
+    workspace.run("git", "checkout", "--quiet", "dvc.lock")
+    assert workspace.run(*CHECK) == "The cache and the workspace are sound.\n"
+
+
+def test_a_changed_output_is_named_and_healed(workspace: Workspace, finished: Workspace) -> None:
+    workspace.run("dvc", "status")
+    flip(workspace.path / "model.pth")
+    assert "up to date" in workspace.run("dvc", "status"), "DVC itself does not notice"
+    assert 'not as in dvc.lock: train: [{"changed outs": {"model.pth": "modified"}}]' in workspace.run(*CHECK, ok=False)
+    workspace.run("sh", "-c", "DVC_SITE_CACHE_DIR=$(mktemp -d) dvc repro")
+    assert results(workspace) == results(finished)

@@ -1,0 +1,110 @@
+"""A wrong value in params.yaml ends the stage with one line that names its key."""
+
+import shlex
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from command import run
+from conftest import PARAMS, STAGES, Workspace
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
+
+WRONG_TYPES = {
+    bool: ["yes", 3],
+    int: ["five", 2.5, True, False, [1, 2]],
+    float: ["fast", True],
+    str: [3, True],
+    list: [3],
+}
+OUT_OF_RANGE = {
+    "timeout": [0],
+    "hidden_size": [0],
+    "dropout": [-0.1, 1, float("nan")],
+    "device": ["tpu", "cuda"],
+    "threads": [0, 2000],
+    "seed": [-1, 2**64],
+    "epochs": [0, 10**9],
+    "batch_size": [0],
+    "learning_rate": [0, -1, float("inf"), float("nan")],
+    "momentum": [-0.1, 1],
+    "validation_size": [-1, 600],
+    "classes": [["one", "two"], ["one"] * 10],
+    "index": [-1, 200],
+    "sources": [[], ["file:///nowhere"]],
+}
+
+
+def wrong_values() -> Iterator[tuple[str, str, Any]]:
+    for section, values in PARAMS.items():
+        for key, value in values.items():
+            kind = float if key == "learning_rate" else type(value)
+            yield from ((section, key, wrong) for wrong in [*WRONG_TYPES[kind], *OUT_OF_RANGE.get(key, [])])
+            yield from ((section, key, wrong) for wrong in [None, "", {"one": 1}, ["one", "two"]])
+
+
+def run_stage_that_reads(section: str) -> str:
+    """Run, in this process, the first stage that DVC gives the section to; returns how it ends."""
+    stage = next(stage for stage in Repo().index.stages if f"${{{section}}}" in STAGES[stage.addressing]["cmd"])
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as end:
+        patch.setattr(sys, "argv", shlex.split(stage.cmd)[2:])
+        run(getattr(import_module(stage.addressing), stage.addressing))
+    return str(end.value)
+
+
+@pytest.fixture(scope="module")
+def workspace(finished: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    return finished.copy(tmp_path_factory.mktemp("values") / "clone")
+
+
+@pytest.fixture
+def params(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
+    monkeypatch.chdir(workspace.path)
+    workspace.run("git", "checkout", "--quiet", ".")
+    return yaml.safe_load(Path("params.yaml").read_text())
+
+
+@pytest.mark.parametrize(("section", "key", "wrong"), list(wrong_values()))
+def test_a_wrong_value_is_named(section: str, key: str, wrong: Any, params: dict[str, dict[str, Any]]) -> None:
+    params[section][key] = wrong
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    message = run_stage_that_reads(section)
+    assert key in message
+    assert "\n" not in message or key == "sources"
+
+
+@pytest.mark.parametrize(("section", "key"), [(section, key) for section in PARAMS for key in PARAMS[section]])
+@pytest.mark.parametrize("spelling", [None, "{}s", "my_{}"])
+def test_a_missing_or_misspelt_key_is_named(
+    spelling: str | None, section: str, key: str, params: dict[str, dict[str, Any]]
+) -> None:
+    value = params[section].pop(key)
+    if spelling:
+        params[section][spelling.format(key)] = value
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    assert key in run_stage_that_reads(section)
+
+
+@pytest.mark.parametrize("section", PARAMS)
+def test_a_missing_section_is_named(section: str, params: dict[str, dict[str, Any]]) -> None:
+    del params[section]
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    with pytest.raises(DvcException, match=section):
+        run_stage_that_reads(section)
+
+
+def test_a_wrong_value_costs_nothing_of_the_last_good_run(workspace: Workspace, params: Any) -> None:
+    model, lock = Path("model.pth").read_bytes(), Path("dvc.lock").read_bytes()
+    workspace.set(train={"epochs": 0})
+    printed = workspace.run("dvc", "repro", ok=False)
+    assert 'train: Invalid value "0" for --epochs. Must be >= 1. (see params.yaml)' in printed
+    assert "Traceback" not in printed
+    assert Path("dvc.lock").read_bytes() == lock
+    workspace.run("git", "checkout", "--quiet", "params.yaml")
+    workspace.run("dvc", "checkout")
+    assert Path("model.pth").read_bytes() == model
+    assert "up to date" in workspace.run("dvc", "repro")

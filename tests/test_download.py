@@ -1,0 +1,186 @@
+"""The download stage takes the right bytes from whoever has them, and leaves nothing half done."""
+
+import gzip
+import http.server
+import os
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+from conftest import Workspace
+from download import download
+from torchvision.datasets import FashionMNIST
+
+FIRST = "train-images-idx3-ubyte"
+
+
+class Handler(http.server.SimpleHTTPRequestHandler):
+    """Serves /KIND/FILE from the folder; the reply for the first image file has a fault of that kind."""
+
+    released = threading.Event()
+
+    def do_GET(self) -> None:
+        kind, name = self.path.split("/")[-2:]
+        content = Path(self.directory, name).read_bytes()
+        sent = None
+        if name == f"{FIRST}.gz":
+            match kind:
+                case "missing":
+                    return self.send_error(404)
+                case "silent":
+                    self.released.wait()
+                    return None
+                case "html":
+                    content = b"<!DOCTYPE html><title>Sign in</title>"
+                case "corrupt":
+                    content = content[:1000] + bytes([content[1000] ^ 1]) + content[1001:]
+                case "other":
+                    content = gzip.compress(b"not the images")
+                case "truncated":
+                    sent = 5000
+                case "short":
+                    content = content[:5000]
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content[:sent])
+
+    do_HEAD = do_GET
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def server(source: Path) -> Iterator[str]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(source))) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        Handler.released.set()
+        server.shutdown()
+
+
+FAULTS = {
+    "missing": "404",
+    "silent": "less than 1 MB in 1 s",
+    "html": "Not a gzipped file",
+    "corrupt": "CRC check failed",
+    "other": f"{FIRST}.gz holds other bytes than the manifest says",
+    "truncated": "ContentLengthError",
+    "short": "ended before",
+}
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_a_faulty_source_is_named_with_its_reason_and_the_next_one_is_taken(
+    kind: str, server: str, manifest: Path, dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    download(
+        manifest,
+        tmp_path / "FashionMNIST",
+        tmp_path / "scratch",
+        sources=[f"{server}/{kind}", f"{server}/good"],
+        timeout=1 if kind == "silent" else 20,
+    )
+    lines = [line for line in capsys.readouterr().out.splitlines() if not line.endswith("verified")]
+    first, skipped, second = lines
+    assert (first, second) == (f"Fetching from {server}/{kind}", f"Fetching from {server}/good")
+    assert skipped.startswith("Skipped: ")
+    assert FAULTS[kind] in skipped
+    for file in (dataset / "raw").iterdir():
+        assert (tmp_path / "FashionMNIST" / "raw" / file.name).read_bytes() == file.read_bytes()
+    assert not (tmp_path / "scratch").exists()
+
+
+def test_when_all_sources_fail_each_is_listed_and_no_dataset_appears(
+    server: str, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")  # no apt-get
+    sources = [
+        f"{server}/html",
+        f"file://{tmp_path}/nowhere",
+        "http://127.0.0.1:9/closed",
+        "gopher://x",
+        "apt://package/folder",
+    ]
+    with pytest.raises(SystemExit) as end:
+        download(manifest, tmp_path / "FashionMNIST", tmp_path / "scratch", sources=sources, timeout=5)
+    assert all(f"\n  {source}: " in str(end.value) for source in sources)
+    assert "`sources` in params.yaml" in str(end.value)
+    assert not (tmp_path / "FashionMNIST").exists()
+
+
+def test_a_proxy_in_the_environment_is_used(
+    server: str, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", server)
+    paths = manifest, tmp_path / "FashionMNIST", tmp_path / "scratch"
+    download(*paths, sources=["http://mirror.invalid/good"], timeout=5)
+    assert (tmp_path / "FashionMNIST").exists()
+
+
+def test_verified_files_are_not_fetched_again(
+    server: str, source: Path, manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = manifest, tmp_path / "FashionMNIST", tmp_path / "scratch"
+    half = tmp_path / "source"
+    half.mkdir()
+    for name in ("train-labels-idx1-ubyte.gz", f"{FIRST}.gz"):
+        (half / name).symlink_to(source / name)
+    with pytest.raises(SystemExit):
+        download(*paths, sources=[half.as_uri()], timeout=5)
+    (tmp_path / "scratch" / "verified" / "raw" / "train-labels-idx1-ubyte").write_bytes(b"torn")
+    capsys.readouterr()
+    download(*paths, sources=[f"{server}/missing"], timeout=5)
+    assert FIRST not in capsys.readouterr().out
+    assert len(list((tmp_path / "FashionMNIST" / "raw").iterdir())) == 4
+
+
+def test_a_debian_package_is_a_source(
+    manifest: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not shutil.which("dpkg-deb"):
+        pytest.skip("dpkg-deb is not here")
+    shutil.copytree(source, tmp_path / "package" / "usr" / "share" / "tiny")
+    (tmp_path / "package" / "DEBIAN").mkdir()
+    control = "Package: tiny\nVersion: 1\nArchitecture: all\nMaintainer: Test\nDescription: Test\n"
+    (tmp_path / "package" / "DEBIAN" / "control").write_text(control)
+    subprocess.run(["dpkg-deb", "--build", tmp_path / "package"], check=True)
+    (tmp_path / "bin").mkdir()  # the real apt-get needs the network: `make repro` uses it
+    (tmp_path / "bin" / "apt-get").write_text(f"#!/bin/sh\ncase $* in *download*) cp {tmp_path}/package.deb .; esac\n")
+    (tmp_path / "bin" / "apt-get").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    paths = manifest, tmp_path / "FashionMNIST", tmp_path / "scratch"
+    download(*paths, sources=["apt://tiny/usr/share/tiny"], timeout=5)
+    assert len(list((tmp_path / "FashionMNIST" / "raw").iterdir())) == 4
+
+
+def test_what_another_manifest_left_is_not_taken(server: str, manifest: Path, tmp_path: Path) -> None:
+    (tmp_path / "scratch" / "verified" / "raw").mkdir(parents=True)
+    (tmp_path / "scratch" / "verified" / "raw" / "other-images").touch()
+    download(manifest, tmp_path / "FashionMNIST", tmp_path / "scratch", sources=[f"{server}/good"], timeout=20)
+    assert len(list((tmp_path / "FashionMNIST" / "raw").iterdir())) == 4
+
+
+def test_torchvision_reads_the_result(manifest: Path, source: Path, tmp_path: Path) -> None:
+    download(manifest, tmp_path / "FashionMNIST", tmp_path / "scratch", sources=[str(source)], timeout=5)
+    assert len(FashionMNIST(root=tmp_path, train=True)) == 600
+    assert len(FashionMNIST(root=tmp_path, train=False)) == 200
+
+
+@pytest.mark.parametrize("text", ["", "<!DOCTYPE html>\n", "abc  train-images-idx3-ubyte\n"])
+def test_a_broken_manifest_is_named(text: str, tmp_path: Path) -> None:
+    (tmp_path / "manifest").write_text(text)
+    with pytest.raises(SystemExit, match="manifest: not the output of `sha256sum"):
+        download(tmp_path / "manifest", tmp_path / "data", tmp_path / "scratch", sources=["file:///x"], timeout=5)
+
+
+def test_the_manifest_is_one_that_sha256sum_checks(workspace: Workspace) -> None:
+    raw = workspace.path / "data" / "FashionMNIST" / "raw"
+    printed = workspace.run("sh", "-c", f"cd {raw} && sha256sum --check ../../FashionMNIST.sha256")
+    assert printed.count(": OK") == 4

@@ -1,0 +1,58 @@
+"""The pipeline as its users drive it, with the real `dvc` and `git`, on a tiny dataset."""
+
+import json
+
+from conftest import STAGES, Workspace, ran
+
+
+def test_repro_runs_four_stages_then_none_then_the_changed_one(finished: Workspace, workspace: Workspace) -> None:
+    assert ran(finished.printed) == list(STAGES)
+    assert 'Predicted: "' in finished.printed
+    assert json.loads((workspace.path / "metrics.json").read_text())["accuracy"] > 0.9
+    printed = workspace.run("dvc", "repro")
+    assert ran(printed) == []
+    assert "Data and pipelines are up to date." in printed
+    workspace.set(predict={"index": 1})
+    assert ran(workspace.run("dvc", "repro")) == ["predict"]
+
+
+def test_metrics_differ_between_branches_as_their_values_do(workspace: Workspace) -> None:
+    before = json.loads((workspace.path / "metrics.json").read_text())
+    workspace.run("git", "checkout", "--quiet", "-b", "slow")
+    workspace.set(train={"learning_rate": 1e-4})
+    assert ran(workspace.run("dvc", "repro")) == ["train", "evaluate", "predict"]
+    workspace.run("git", "commit", "--quiet", "--all", "--message", "Learn more slowly")
+    after = json.loads((workspace.path / "metrics.json").read_text())
+    assert after["accuracy"] < before["accuracy"]
+    difference = json.loads(workspace.run("dvc", "metrics", "diff", "main", "--json"))["metrics.json"]
+    assert difference["accuracy"] == {
+        "old": before["accuracy"],
+        "new": after["accuracy"],
+        "diff": after["accuracy"] - before["accuracy"],
+    }
+    assert "| metrics.json | accuracy " in workspace.run("dvc", "metrics", "diff", "main", "--md")
+
+    workspace.run("git", "checkout", "--quiet", "main")
+    assert ran(workspace.run("dvc", "repro")) == [], "what main had comes from the cache"
+    assert json.loads((workspace.path / "metrics.json").read_text()) == before
+
+
+def test_a_clone_gets_the_results_from_the_default_remote_and_runs_nothing(workspace: Workspace) -> None:
+    workspace.run("dvc", "push")
+    assert (workspace.path.parent / "dvc-store").is_dir()
+    clone = Workspace(workspace.path.parent / "other")
+    workspace.run("git", "clone", "--quiet", ".", str(clone.path))
+    assert ran(clone.run("dvc", "repro", "--pull")) == []
+    for name in ("model.pth", "predictions.csv", "metrics.json", "confusion.csv"):
+        assert (clone.path / name).read_bytes() == (workspace.path / name).read_bytes()
+
+
+def test_an_experiment_runs_the_changed_stages_alone(workspace: Workspace) -> None:
+    assert ran(workspace.run("dvc", "exp", "run", "--set-param", "predict.index=2")) == ["predict"]
+
+
+def test_the_plots_are_drawn_with_titles(workspace: Workspace) -> None:
+    workspace.run("dvc", "plots", "show")
+    page = (workspace.path / "dvc_plots" / "index.html").read_text()
+    for title in ("Training curve, by epoch", "validation_accuracy", "Confusion matrix of the test split"):
+        assert title in page

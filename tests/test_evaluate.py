@@ -1,0 +1,80 @@
+"""The metrics say what they are named for."""
+
+import csv
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import evaluate as evaluate_module
+import pytest
+import torch
+from dataset import read_split
+from evaluate import evaluate
+from model import MLP
+from torch import nn
+
+NAMES = [f"class {label}" for label in range(10)]
+VALUES: dict[str, Any] = {"classes": NAMES, "hidden_size": 32, "device": "cpu", "threads": 1}
+
+
+@dataclass
+class Results:
+    metrics: dict[str, Any]
+    confusion: list[dict[str, str]]
+    logits: torch.Tensor
+    printed: str
+
+
+@pytest.fixture
+def results(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Results:
+    """Of a network that never answers class 9."""
+    logits = torch.randn(200, 10, generator=torch.Generator().manual_seed(0))
+    logits[:, 9] = -10
+    torch.save(MLP(32, 0.5).state_dict(), tmp_path / "model.pth")
+    monkeypatch.setattr(evaluate_module, "infer", lambda *_: logits)
+    evaluate(dataset, tmp_path / "model.pth", tmp_path / "metrics.json", tmp_path / "confusion.csv", **VALUES)
+    with (tmp_path / "confusion.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    return Results(json.loads((tmp_path / "metrics.json").read_text()), rows, logits, capsys.readouterr().out)
+
+
+def test_accuracy_and_loss_are_means_over_the_images(results: Results, dataset: Path) -> None:
+    _, labels = read_split(dataset, "t10k")
+    pairs = list(zip(results.logits, labels, strict=True))
+    accuracy = sum(int(logits.argmax() == label) for logits, label in pairs) / 200
+    loss = sum(nn.functional.cross_entropy(*pair).item() for pair in pairs) / 200
+    assert results.metrics["accuracy"] == pytest.approx(accuracy)
+    assert results.metrics["accuracy_standard_error"] == pytest.approx((accuracy * (1 - accuracy) / 200) ** 0.5)
+    assert results.metrics["loss"] == pytest.approx(loss)
+    assert f"Test Error: \n Accuracy: {100 * accuracy:.1f}%, Avg loss: {loss:.5f}"[:-1] in results.printed
+
+
+def test_precision_recall_and_f1_follow_from_the_confusion_table(results: Results) -> None:
+    for name in NAMES:
+        hits = sum(row["actual"] == row["predicted"] == name for row in results.confusion)
+        guessed = sum(row["predicted"] == name for row in results.confusion)
+        precision = hits / guessed if guessed else 0
+        recall = hits / sum(row["actual"] == name for row in results.confusion)
+        assert results.metrics["precision"][name] == pytest.approx(precision)
+        assert results.metrics["recall"][name] == pytest.approx(recall)
+        f1 = 2 * precision * recall / (precision + recall) if hits else 0
+        assert results.metrics["f1"][name] == pytest.approx(f1)
+    assert results.metrics["precision"]["class 9"] == 0
+
+
+@pytest.mark.parametrize("content", [b"", b"not a model", b"PK\x03\x04"])
+def test_a_broken_model_is_named(content: bytes, dataset: Path, tmp_path: Path) -> None:
+    model = tmp_path / "model.pth"
+    model.write_bytes(content)
+    with pytest.raises(SystemExit, match=r"model\.pth: not the weights"):
+        evaluate(dataset, model, tmp_path / "metrics.json", tmp_path / "confusion.csv", **VALUES)
+    assert [path.name for path in tmp_path.iterdir()] == ["model.pth"]
+
+
+def test_a_model_of_another_width_is_named(dataset: Path, tmp_path: Path) -> None:
+    torch.save(MLP(16, 0.0).state_dict(), tmp_path / "model.pth")
+    with pytest.raises(SystemExit, match="hidden_size 32"):
+        evaluate(dataset, tmp_path / "model.pth", tmp_path / "metrics.json", tmp_path / "confusion.csv", **VALUES)

@@ -1,0 +1,142 @@
+"""A run that is killed, wherever, needs no clean-up: the next one goes on and ends with the same bytes."""
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from conftest import Workspace, ran, results
+from test_pipeline import outputs
+
+HOOK = Path(__file__).parent / "killing"
+
+
+class Moment(NamedTuple):
+    """When and whom to kill, in the words of killing/sitecustomize.py, and the epochs that are finished by then."""
+
+    stage: str
+    event: str
+    path: str
+    count: int
+    sent: str
+    to: str
+    finished: int = 0
+
+
+CHAINS = {
+    "download": [
+        Moment("download", "import", "command", 1, "SIGKILL", "dvc"),
+        Moment("download", "open", "raw/train-labels-idx1-ubyte.tmp", 1, "SIGKILL", "self"),
+        Moment("download", "os.rename", "raw/train-labels-idx1-ubyte.tmp", 1, "SIGTERM", "self"),
+        Moment("download", "open", "raw/train-images-idx3-ubyte.tmp", 1, "SIGINT", "group"),
+        Moment("download", "os.rename", "raw/t10k-images-idx3-ubyte.tmp", 1, "SIGKILL", "dvc"),
+        Moment("download", "os.rename", "FashionMNIST.tmp/verified", 1, "SIGKILL", "both"),
+        Moment("download", "shutil.rmtree", "data/FashionMNIST.tmp", 1, "SIGTERM", "both"),
+        Moment("", "os.chmod", "", 12, "SIGKILL", "self"),
+        Moment("", "open", "dvc.lock", 1, "SIGTERM", "self"),
+    ],
+    "train": [
+        Moment("train", "import", "command", 1, "SIGTERM", "dvc"),
+        Moment("train", "open", "tmp/checkpoint.tmp", 1, "SIGKILL", "self"),
+        Moment("train", "os.rename", "tmp/checkpoint.tmp", 2, "SIGTERM", "self", finished=1),
+        Moment("train", "open", "train_loss.tsv", 2, "SIGINT", "group", finished=2),
+        Moment("train", "open", "curves/metrics.json", 3, "SIGKILL", "both", finished=3),
+        Moment("train", "os.rename", "tmp/checkpoint.tmp", 2, "SIGKILL", "dvc", finished=4),
+        Moment("train", "open", "tmp/checkpoint.tmp", 3, "SIGKILL", "group", finished=6),
+        Moment("train", "open", "model.pth.tmp", 1, "SIGKILL", "self", finished=8),
+        Moment("train", "os.rename", "model.pth.tmp", 1, "SIGINT", "self", finished=8),
+        Moment("train", "os.remove", "tmp/checkpoint", 1, "SIGTERM", "both", finished=8),
+        Moment("", "os.chmod", "", 1, "SIGKILL", "self", finished=0),  # DVC, as it stores the finished model
+    ],
+    "evaluate and predict": [
+        Moment("evaluate", "open", "confusion.csv.tmp", 1, "SIGKILL", "self"),
+        Moment("evaluate", "os.rename", "confusion.csv.tmp", 1, "SIGKILL", "dvc"),
+        Moment("evaluate", "os.rename", "metrics.json.tmp", 1, "SIGINT", "group"),
+        Moment("predict", "open", "predictions.csv.tmp", 1, "SIGTERM", "both"),
+        Moment("predict", "os.rename", "predictions.csv.tmp", 1, "SIGKILL", "self"),
+    ],
+}
+
+
+def killed(workspace: Workspace, moment: Moment, *command: str) -> str:
+    """Run `dvc repro`, or the command, and kill at the moment; returns what its processes printed until they ended."""
+    kill = {field: value for field, value in moment._asdict().items() if field != "finished"}
+    run = subprocess.Popen(
+        command or ["dvc", "repro"],
+        cwd=workspace.path,
+        env=os.environ | {"PYTHONPATH": str(HOOK), "KILL": json.dumps(kill), "PYTHONUNBUFFERED": "1"},
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        printed, _ = run.communicate(timeout=120)
+    except subprocess.TimeoutExpired:
+        os.killpg(run.pid, signal.SIGKILL)
+        raise
+    assert run.returncode != 0, f"{moment} did not stop the run:\n{printed}"
+    if moment.to == "dvc":
+        written = [(workspace.path / out).exists() for out in outputs(moment.stage)]
+        assert not all(written), f"{moment}: the stage lived on without DVC"
+    return printed
+
+
+def assert_goes_on_after(epochs: int, printed: str) -> None:
+    assert "Using cpu device" in printed
+    assert ("Going on after" in printed) is (epochs > 0), printed
+    assert f"Going on after epoch {epochs}\n" in printed or not epochs, printed
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_the_next_run_goes_on_and_ends_with_the_same_bytes(
+    chain: str, fresh: Workspace, finished: Workspace, tmp_path: Path
+) -> None:
+    workspace = fresh.copy(tmp_path / "clone")
+    epochs = 0
+    for moment in CHAINS[chain]:
+        printed = killed(workspace, moment)
+        if chain == "train" and moment.event != "import":
+            assert_goes_on_after(epochs, printed)
+            epochs = moment.finished
+    printed = workspace.run("dvc", "repro")
+    if chain == "train":
+        assert_goes_on_after(epochs, printed)
+    assert results(workspace) == results(finished)
+    assert not (workspace.path / ".dvc" / "tmp" / "checkpoint").exists()
+
+
+@pytest.mark.parametrize("part", [0, 0.2, 0.6, 0.9, "size: 1"])
+def test_make_repro_mends_a_torn_lock(part: float | str, workspace: Workspace, finished: Workspace) -> None:
+    """DVC writes dvc.lock in place: killed meanwhile, it leaves a part of it."""
+    lock = workspace.path / "dvc.lock"
+    whole = lock.read_text()
+    lock.write_text(whole[: whole.index(part) + len(part) if isinstance(part, str) else int(part * len(whole))])
+    assert ran(workspace.make("repro")) == []
+    assert results(workspace) == results(finished)
+
+
+def test_a_second_run_in_the_same_workspace_stops_and_harms_nothing(workspace: Workspace) -> None:
+    workspace.set(train={"epochs": 100})
+    with subprocess.Popen(["dvc", "repro"], cwd=workspace.path, stdout=subprocess.PIPE, text=True) as first:
+        assert any(line.startswith("Epoch 1/100") for line in first.stdout or [])
+        assert "is busy, it is being blocked by" in workspace.run("dvc", "repro", ok=False)
+        first.communicate(timeout=60)
+    assert first.returncode == 0
+    assert "up to date" in workspace.run("dvc", "status")
+
+
+def test_experiments_in_folders_of_their_own_start_clean(fresh: Workspace, finished: Workspace, tmp_path: Path) -> None:
+    workspace = fresh.copy(tmp_path / "clone")
+    moment = Moment("train", "os.rename", "tmp/checkpoint.tmp", 2, "SIGKILL", "both")
+    killed(workspace, moment)
+    assert "Going on" not in killed(workspace, moment, "dvc", "exp", "run", "--temp")
+    workspace.run("dvc", "exp", "run", "--queue", "--name", "queued")
+    printed = workspace.run("dvc", "exp", "run", "--run-all")
+    assert ran(printed) == ["train", "evaluate", "predict"]
+    assert "Going on" not in printed
+    workspace.run("dvc", "exp", "apply", "queued")
+    assert results(workspace) == results(finished)

@@ -1,0 +1,40 @@
+"""The network answers without dropout, its file cannot run code, and its device is one that is here."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from model import MLP, infer, load, set_up
+
+
+def test_inference_leaves_dropout_out() -> None:
+    network = MLP(32, 0.9)
+    images = torch.rand(2500, 1, 28, 28)
+    assert torch.equal(infer(network, images), infer(network, images))
+    assert infer(network, images).shape == (2500, 10)
+
+
+@dataclass
+class Payload:
+    """Touches a file when it is unpickled."""
+
+    file: Path
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        return Path.touch, (self.file,)
+
+
+def test_a_model_file_cannot_run_code(tmp_path: Path) -> None:
+    torch.save({"weights": Payload(tmp_path / "touched")}, tmp_path / "model.pth")
+    with pytest.raises(SystemExit, match=r"model\.pth: not the weights"):
+        load(tmp_path / "model.pth", 32)
+    assert not (tmp_path / "touched").exists()
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="a GPU is here")
+def test_a_device_that_is_not_here_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="--device cuda: not on this machine; choose auto or cpu"):
+        set_up("cuda", 1)
+    assert set_up("auto", 1) == torch.device("cpu")
+    assert capsys.readouterr().out == "Using cpu device\n"

@@ -1,0 +1,147 @@
+"""The contract between dvc.yaml, params.yaml and the code: what is declared is exactly what is read."""
+
+import ast
+import inspect
+import re
+import shutil
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib import import_module
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+from conftest import PARAMS, ROOT, STAGES
+from dvc.utils.serialize import modify_yaml
+from torchvision.datasets import FashionMNIST
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+# The manifest fixes what `download` writes, whichever versions compute it.
+COMPUTING = STAGES.keys() - {"download"}
+
+
+def imports(file: Path) -> Iterator[str]:
+    """The top-level modules that the file imports, and those that its own modules import."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        for name in (name.split(".")[0] for name in names):
+            yield name
+            if (own := file.with_name(f"{name}.py")).exists():
+                yield from imports(own)
+
+
+def modules(stage: str) -> set[str]:
+    """The files in stages/ that the stage's script consists of."""
+    names = {stage, *imports(ROOT / "stages" / f"{stage}.py")}
+    return {f"stages/{name}.py" for name in names if (ROOT / "stages" / f"{name}.py").exists()}
+
+
+def packages(stage: str) -> set[str]:
+    """The packages that the stage's modules import."""
+    installed = packages_distributions()
+    names = imports(ROOT / "stages" / f"{stage}.py")
+    return {installed[name][0].lower() for name in names if name in installed and name not in sys.stdlib_module_names}
+
+
+def sections(stage: str) -> set[str]:
+    return {name for name in STAGES[stage]["params"] if isinstance(name, str)}
+
+
+def scratch(stage: str) -> set[str]:
+    """The paths of what a killed run leaves for the next one: git ignores them."""
+    words = STAGES[stage]["cmd"].split()
+    return {word for word in words if word.startswith(".dvc/tmp/") or word.endswith(".tmp")}
+
+
+def outputs(stage: str) -> set[str]:
+    listed = STAGES[stage].get("outs", []) + STAGES[stage].get("metrics", [])
+    return {next(iter(out)) if isinstance(out, dict) else out for out in listed}
+
+
+def test_the_pipeline_has_the_four_stages_and_each_says_what_it_does() -> None:
+    assert list(STAGES) == ["download", "train", "evaluate", "predict"]
+    assert all(stage["desc"] for stage in STAGES.values())
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_code_a_stage_depends_on_is_the_code_it_imports(stage: str) -> None:
+    assert {dep for dep in STAGES[stage]["deps"] if dep.endswith(".py")} == modules(stage)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_params_of_a_stage_are_the_keywords_of_its_function(stage: str) -> None:
+    parameters = inspect.signature(getattr(import_module(stage), stage)).parameters.values()
+    keywords = [parameter for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+    keys = [key for section in sections(stage) for key in PARAMS[section]]
+    assert sorted(keys) == sorted(parameter.name for parameter in keywords)
+    assert all(parameter.default is parameter.empty for parameter in keywords), "a value stands in params.yaml alone"
+    assert sections(stage) == set(re.findall(r"\$\{(.+?)\}", STAGES[stage]["cmd"]))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_paths_in_a_command_are_its_deps_outs_and_scratch(stage: str) -> None:
+    command, script, *words = STAGES[stage]["cmd"].removeprefix("exec ").split()
+    paths = {word for word in words if not word.startswith("${")} - scratch(stage)
+    data = {dep for dep in STAGES[stage]["deps"] if not dep.endswith(".py")}
+    assert (command, script) == ("python", f"stages/{stage}.py")
+    assert paths == data | outputs(stage)
+
+
+def test_every_section_and_every_module_is_used() -> None:
+    assert set().union(*map(sections, STAGES)) == PARAMS.keys()
+    assert set().union(*map(modules, STAGES)) == {f"stages/{file.name}" for file in (ROOT / "stages").glob("*.py")}
+
+
+def test_the_pinned_dependencies_are_what_the_computing_stages_import() -> None:
+    pinned = {dependency.split("==")[0] for dependency in PROJECT["dependencies"]}
+    assert pinned == set().union(*map(packages, COMPUTING))
+    assert all("==" in dependency for dependency in PROJECT["dependencies"])
+    depending = {stage for stage in STAGES if {"pyproject.toml": ["project.dependencies"]} in STAGES[stage]["params"]}
+    assert depending == COMPUTING
+
+
+def test_the_lock_holds_every_pinned_version() -> None:
+    lock = (ROOT / "requirements.txt").read_text()
+    assert all(f"\n{dependency} \\\n" in lock for dependency in PROJECT["dependencies"])
+
+
+def test_each_value_has_a_comment() -> None:
+    lines = (ROOT / "params.yaml").read_text().splitlines()
+    assert [line for line in lines if re.match(r"  \w+:", line) and "  # " not in line] == []
+
+
+def test_the_comments_survive_a_value_set_by_dvc(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    with modify_yaml(tmp_path / "params.yaml") as params:
+        params["train"]["seed"] = 0
+    assert (tmp_path / "params.yaml").read_text() == (ROOT / "params.yaml").read_text()
+
+
+def test_the_class_names_are_torchvisions() -> None:
+    assert PARAMS["labels"]["classes"] == FashionMNIST.classes
+
+
+def test_the_defaults_are_the_tutorials() -> None:
+    defaults = PARAMS["train"] | PARAMS["model"] | {"learning_rate": float(PARAMS["train"]["learning_rate"])}
+    tutorial = {
+        "seed": 0,
+        "epochs": 5,
+        "batch_size": 64,
+        "learning_rate": 1e-3,
+        "momentum": 0,
+        "shuffle": False,
+        "augment": False,
+        "validation_size": 0,
+        "hidden_size": 512,
+        "dropout": 0,
+    }
+    assert defaults == tutorial
+
+
+def test_git_ignores_what_the_pipeline_writes_and_keeps_the_metrics() -> None:
+    ignored = (ROOT / ".gitignore").read_text().split() + [
+        f"/data{line}" for line in (ROOT / "data" / ".gitignore").read_text().split()
+    ]
+    assert {f"/{out}" for stage in STAGES for out in outputs(stage)} - set(ignored) == {"/metrics.json"}
