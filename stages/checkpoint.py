@@ -21,11 +21,16 @@ def fingerprint(values: dict[str, Any], data: tuple[Path, ...]) -> bytes:
     return digest.digest()
 
 
-def save(path: Path, run: bytes, state: dict[str, Any]) -> None:
-    """Keep `state` for the run with the fingerprint `run`: one digest guards both who it is for and its bytes."""
+def serialized(state: dict[str, Any]) -> bytes:
+    """What `torch.save` writes, but that saving to a file would put the file's name into the bytes."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    payload = buffer.getvalue()
+    return buffer.getvalue()
+
+
+def save(path: Path, run: bytes, state: dict[str, Any]) -> None:
+    """Keep `state` for the run with the fingerprint `run`: one digest guards both who it is for and its bytes."""
+    payload = serialized(state)
     write(path, hashlib.sha256(run + payload).digest() + payload)
 
 

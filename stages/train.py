@@ -1,6 +1,5 @@
 """data/FashionMNIST → model.pth, training curves."""
 
-import io
 import sys
 from math import isfinite
 from pathlib import Path
@@ -81,9 +80,7 @@ def train(
             checkpoint.save(checkpoint_file, run_fingerprint, state)
             log(live, results)
 
-    buffer = io.BytesIO()
-    torch.save({name: weights.cpu() for name, weights in network.state_dict().items()}, buffer)
-    write(model_file, buffer.getvalue())
+    write(model_file, checkpoint.serialized({name: weights.cpu() for name, weights in network.state_dict().items()}))
     print(f"Saved the weights to {model_file}")
     checkpoint_file.unlink()
 

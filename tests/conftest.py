@@ -170,6 +170,12 @@ def finished(fresh: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Work
     return workspace
 
 
+@pytest.fixture(scope="module")
+def shared(finished: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A finished workspace for the tests of a module that take their changes back."""
+    return finished.copy(tmp_path_factory.mktemp("shared") / "clone")
+
+
 @pytest.fixture
 def workspace(finished: Workspace, tmp_path: Path) -> Workspace:
     """A finished workspace of the test's own."""

@@ -23,12 +23,6 @@ NEITHER += ["Makefile", "README.md", "requirements.txt"]
 DVCS_OWN = [".git", ".dvc", ".dvcignore", ".gitignore"]  # DVCLive asks DVC which repository it is in
 
 
-@pytest.fixture(scope="module")
-def shared(finished: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """A finished workspace for changes that `stale` takes back."""
-    return finished.copy(tmp_path_factory.mktemp("stale") / "clone")
-
-
 def stale(workspace: Workspace, name: str, content: bytes) -> set[str]:
     """The stages that DVC finds stale while the file has the content."""
     file = workspace.path / name

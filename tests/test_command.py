@@ -56,15 +56,10 @@ def run_stage_that_reads(section: str) -> str:
     return str(end.value)
 
 
-@pytest.fixture(scope="module")
-def workspace(finished: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    return finished.copy(tmp_path_factory.mktemp("values") / "clone")
-
-
 @pytest.fixture
-def params(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
-    monkeypatch.chdir(workspace.path)
-    workspace.run("git", "checkout", "--quiet", ".")
+def params(shared: Workspace, monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
+    monkeypatch.chdir(shared.path)
+    shared.run("git", "checkout", "--quiet", ".")
     return yaml.safe_load(Path("params.yaml").read_text())
 
 
@@ -97,14 +92,14 @@ def test_a_missing_section_is_named(section: str, params: dict[str, dict[str, An
         run_stage_that_reads(section)
 
 
-def test_a_wrong_value_costs_nothing_of_the_last_good_run(workspace: Workspace, params: Any) -> None:
+def test_a_wrong_value_costs_nothing_of_the_last_good_run(shared: Workspace, params: Any) -> None:
     model, lock = Path("model.pth").read_bytes(), Path("dvc.lock").read_bytes()
-    workspace.set(train={"epochs": 0})
-    printed = workspace.run("dvc", "repro", ok=False)
+    shared.set(train={"epochs": 0})
+    printed = shared.run("dvc", "repro", ok=False)
     assert 'train: Invalid value "0" for --epochs. Must be >= 1. (see params.yaml)' in printed
     assert "Traceback" not in printed
     assert Path("dvc.lock").read_bytes() == lock
-    workspace.run("git", "checkout", "--quiet", "params.yaml")
-    workspace.run("dvc", "checkout")
+    shared.run("git", "checkout", "--quiet", "params.yaml")
+    shared.run("dvc", "checkout")
     assert Path("model.pth").read_bytes() == model
-    assert "up to date" in workspace.run("dvc", "repro")
+    assert "up to date" in shared.run("dvc", "repro")

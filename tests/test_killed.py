@@ -49,7 +49,7 @@ CHAINS = {
         Moment("train", "open", "model.pth.tmp", 1, "SIGKILL", "self", finished=8),
         Moment("train", "os.rename", "model.pth.tmp", 1, "SIGINT", "self", finished=8),
         Moment("train", "os.remove", "tmp/checkpoint", 1, "SIGTERM", "both", finished=8),
-        Moment("", "os.chmod", "", 1, "SIGKILL", "self", finished=0),  # DVC, as it stores the finished model
+        Moment("", "os.chmod", "", 1, "SIGKILL", "self"),  # DVC, as it stores the finished model
     ],
     "evaluate and predict": [
         Moment("evaluate", "open", "confusion.csv.tmp", 1, "SIGKILL", "self"),
