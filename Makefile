@@ -8,21 +8,25 @@ repro: .venv/installed
 		git checkout -- dvc.lock || rm dvc.lock
 	.venv/bin/dvc repro
 
-test: .venv/installed
+test: .venv/installed-tests
 	.venv/bin/ruff format --check
 	.venv/bin/ruff check
 	.venv/bin/pyrefly check
 	.venv/bin/pytest
 
-# Finds corrupt files in the cache and the workspace; make check REMOVE=--remove removes them from the cache.
+# Finds corrupt files in the cache and the workspace, or with OPTIONS=--remote in the remote; OPTIONS=--remove removes them.
 check: .venv/installed
-	@.venv/bin/python tests/check.py $(REMOVE)
+	@.venv/bin/python tests/check.py $(OPTIONS)
 
 .venv/installed: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
 	@echo "Setting up .venv: some minutes and 6 GB"
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --require-hashes --requirement requirements.txt
+	touch $@
+
+.venv/installed-tests: .venv/installed tests/requirements.txt
+	.venv/bin/python -m pip install --quiet --require-hashes --requirement tests/requirements.txt
 	touch $@
 
 .PHONY: repro test check

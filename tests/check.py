@@ -1,9 +1,7 @@
-"""Finds what is corrupt in DVC's cache and in the workspace: DVC itself trusts what it once hashed."""
+"""Finds what is corrupt in DVC's cache, its remote and the workspace: DVC itself trusts what it once hashed."""
 
-import hashlib
 import json
 import os
-import re
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -14,14 +12,18 @@ from dvc.repo import Repo
 from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 from dvc.utils import dict_sha256
 from dvc.utils.serialize import ParseError, load_yaml
+from dvc_data.hashfile.db import HashFileDB
+from dvc_data.hashfile.hash import hash_file
 from voluptuous import Invalid
 
 
-def check(*, remove: bool = False, lock: bool = False) -> None:
+def check(*, remote: bool = False, remove: bool = False, lock: bool = False) -> None:
     """Hash every object of the cache against its name and the workspace against dvc.lock; end with 1 if one is bad.
 
     Parameters
     ----------
+    remote
+        Hash every object of the default remote instead: this reads all that is stored there.
     remove
         Remove the corrupt objects, so that the commands printed beside them bring good ones.
     lock
@@ -34,23 +36,26 @@ def check(*, remove: bool = False, lock: bool = False) -> None:
     with tempfile.TemporaryDirectory() as empty:
         os.environ["DVC_SITE_CACHE_DIR"] = empty  # else DVC takes the hashes it remembers there
         repo = Repo()
-        corrupt = [*corrupt_objects(repo), *corrupt_runs(repo)]
-        changed = repo.status()
+        objects = repo.cloud.get_remote_odb() if remote else repo.cache.local
+        corrupt = [*corrupt_objects(repo, objects, remote), *corrupt_runs(objects)]
+        changed = {} if remote else repo.status()
     for path, healing in corrupt:
-        print(f"{'removed' if remove else 'corrupt'}: {os.path.relpath(path)}: {healing}")
+        print(f"{'removed' if remove else 'corrupt'}: {path if remote else os.path.relpath(path)}: {healing}")
         if remove:
-            path.unlink()
-            if not any(path.parent.iterdir()):
-                path.parent.rmdir()  # an empty folder in the run cache makes `dvc repro` fail
+            objects.fs.remove(path)
+            folder = Path(path).parent
+            if not remote and not any(folder.iterdir()):
+                folder.rmdir()  # an empty folder in the run cache makes `dvc repro` fail
     for stage, changes in changed.items():
         print(
             f"not as in dvc.lock: {stage}: {json.dumps(changes)}; `DVC_SITE_CACHE_DIR=$(mktemp -d) dvc repro` mends it"
         )
     if corrupt and not remove:
-        print("First remove what is corrupt: make check REMOVE=--remove")
+        options = "'--remote --remove'" if remote else "--remove"
+        print(f"First remove what is corrupt: make check OPTIONS={options}")
     if corrupt or changed:
         sys.exit(1)
-    print("The cache and the workspace are sound.")
+    print("The remote is sound." if remote else "The cache and the workspace are sound.")
 
 
 def is_whole(lock: Path) -> bool:
@@ -62,36 +67,48 @@ def is_whole(lock: Path) -> bool:
     return lock.read_bytes().endswith(b"\n")
 
 
-def corrupt_objects(repo: Repo) -> Iterator[tuple[Path, str]]:
+def corrupt_objects(repo: Repo, objects: HashFileDB, remote: bool) -> Iterator[tuple[str, str]]:
     """The objects whose name is not their MD5, and what heals each."""
-    paths = (path for path in Path(repo.cache.local.path).glob("*/*") if re.fullmatch(r"\w{30}(\.dir)?", path.name))
-    objects = {path.parent.name + path.name: path for path in paths}
-    sound = {}
-    for name, path in objects.items():
-        with path.open("rb") as file:
-            sound[name] = hashlib.file_digest(file, "md5").hexdigest() == name.removesuffix(".dir")
+    sound, corrupt, members = set(), [], {}
+    for name in sorted(objects.all()):
+        path = objects.oid_to_path(name)
+        if hash_file(path, objects.fs, "md5")[1].value != name.removesuffix(".dir"):
+            corrupt.append(name)
+            continue
+        sound.add(name)
+        if name.endswith(".dir"):
+            with objects.fs.open(path) as listing:
+                members[name] = [member["md5"] for member in json.load(listing)]
     users = {}
     for out in repo.index.outs:
         name = out.hash_info.value or ""
-        listed = json.loads(objects[name].read_text()) if name.endswith(".dir") and sound.get(name) else []
-        users |= {oid: out for oid in (name, *(member["md5"] for member in listed))}
-    remote = repo.config["core"].get("remote", "a remote")
-    for name, path in objects.items():
-        if not sound[name] and name in users:
+        users |= {oid: out for oid in (name, *members.get(name, []))}
+    store = repo.config["core"].get("remote", "a remote")
+    for name in corrupt:
+        user = f"{users[name]} of {users[name].stage.addressing}" if name in users else "not of this commit"
+        if remote:
+            healing = "`dvc push` heals it, from a commit and a clone that have it"
+        elif name in users:
             stage = users[name].stage.addressing
-            yield (
-                path,
-                f"{users[name]} of {stage}; `dvc fetch {stage}` heals it where {remote} has it, else `dvc repro`",
-            )
-        elif not sound[name]:
-            yield path, "not of this commit; the commit that has it heals it, by `dvc fetch` or `dvc repro`"
+            healing = f"`dvc fetch {stage}` heals it where {store} has it, else `dvc repro`"
+        else:
+            healing = "the commit that has it heals it, by `dvc fetch` or `dvc repro`"
+        yield objects.oid_to_path(name), f"{user}; {healing}"
+    if remote:
+        for name in members:
+            if not sound.issuperset(members[name]):
+                yield (
+                    objects.oid_to_path(name),
+                    "lists a file that is corrupt or missing; with this list, DVC pushes it again",
+                )
 
 
-def corrupt_runs(repo: Repo) -> Iterator[tuple[Path, str]]:
-    """The run cache's entries whose name is not the SHA-256 of their values, and what heals each."""
-    for path in Path(repo.cache.legacy.path, "runs").glob("*/*/*"):
+def corrupt_runs(objects: HashFileDB) -> Iterator[tuple[str, str]]:
+    """The entries of the run cache whose name is not the SHA-256 of their values, and what heals each."""
+    fs = objects.fs
+    for path in fs.find(fs.join(fs.parent(fs.parent(objects.path)), "runs")):
         try:
-            sound = dict_sha256(load_yaml(path), exclude=["size", "nfiles"]) == path.name
+            sound = dict_sha256(load_yaml(path, fs=fs), exclude=["size", "nfiles"]) == fs.name(path)
         except ParseError:
             sound = False
         if not sound:

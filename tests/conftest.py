@@ -7,13 +7,14 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import yaml
+from servers import S3, SSH, Folder
 from train import train
 
 ROOT = Path(__file__).parent.parent
@@ -85,14 +86,22 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @dataclass
 class Workspace:
-    """A git repository with this project in it, and what its first `dvc repro` printed."""
+    """A git repository with this project in it, its user's environment, and what its first `dvc repro` printed."""
 
     path: Path
+    environment: dict[str, str] = field(default_factory=dict)
     printed: str = ""
 
-    def run(self, *command: str, ok: bool = True) -> str:
+    def run(self, *command: str | Path, ok: bool = True) -> str:
         """Run a command; returns what it printed on both streams. `ok` says whether it should succeed."""
-        done = subprocess.run(command, cwd=self.path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        done = subprocess.run(
+            command,
+            cwd=self.path,
+            env=os.environ | self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
         assert (done.returncode == 0) is ok, done.stdout
         return done.stdout
 
@@ -180,3 +189,62 @@ def shared(finished: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Wor
 def workspace(finished: Workspace, tmp_path: Path) -> Workspace:
     """A finished workspace of the test's own."""
     return finished.copy(tmp_path / "clone")
+
+
+@dataclass
+class Team:
+    """People who share a git repository, and one remote; each has a clone, a cache and a DVC state of her own."""
+
+    folder: Path
+    place: Folder
+
+    def environment(self, name: str, key: str = "writer") -> dict[str, str]:
+        return {"DVC_SITE_CACHE_DIR": str(self.folder / f"{name}-site")} | self.place.environment(key)
+
+    def clone(self, name: str, branch: str = "main") -> Workspace:
+        """A fresh clone; its owner has her key in the environment."""
+        workspace = Workspace(self.folder / name, self.environment(name))
+        origin = self.folder / "origin.git"
+        subprocess.run(["git", "clone", "--quiet", "--branch", branch, origin, workspace.path], check=True)
+        return workspace
+
+
+def add_picture(workspace: Workspace, name: str) -> None:
+    """The quickest change of an output: predict one more picture, and commit that."""
+    pictures = workspace.path / "data" / "pictures"
+    shutil.copy(pictures / "bag.png", pictures / f"{name}.png")
+    assert ran(workspace.run("dvc", "repro")) == ["predict"]
+    workspace.run("git", "add", "--all")
+    workspace.run("git", "commit", "--quiet", "--message", f"Predict {name}")
+
+
+@pytest.fixture(params=["folder", "s3", "ssh"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Folder]:
+    """Where the team keeps its artifacts; the servers are the test's own."""
+    if request.param == "folder":
+        yield Folder()
+        return
+    server = {"s3": S3, "ssh": SSH}[request.param](tmp_path / request.param)
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def team(place: Folder, tmp_path: Path) -> Team:
+    return Team(tmp_path, place)
+
+
+@pytest.fixture
+def ann(team: Team, finished: Workspace) -> Workspace:
+    """Has run the pipeline, switched to the team's remote, and pushed git; her key is in .dvc/config.local."""
+    workspace = finished.copy(team.folder / "ann")
+    workspace.environment["DVC_SITE_CACHE_DIR"] = str(team.folder / "ann-site")
+    for name, value in team.place.settings(team.folder).items():
+        workspace.run("dvc", "remote", "modify", "store", name, value)
+    for name, value in team.place.secrets().items():
+        workspace.run("dvc", "remote", "modify", "--local", "store", name, value)
+    workspace.run("git", "commit", "--quiet", "--all", "--allow-empty", "--message", "Share the artifacts")
+    workspace.run("git", "clone", "--quiet", "--bare", ".", "../origin.git")
+    workspace.run("git", "remote", "add", "origin", "../origin.git")
+    return workspace

@@ -5,14 +5,16 @@ import http.server
 import os
 import shutil
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
-from conftest import Workspace
+from conftest import Workspace, ran
 from download import download
+from servers import Folder
 from torchvision.datasets import FashionMNIST
 
 FIRST = "train-images-idx3-ubyte"
@@ -158,6 +160,18 @@ def test_a_debian_package_is_a_source(
     paths = manifest, tmp_path / "FashionMNIST", tmp_path / "scratch"
     download(*paths, sources=["apt://tiny/usr/share/tiny"], timeout=5)
     assert len(list((tmp_path / "FashionMNIST" / "raw").iterdir())) == 4
+
+
+@pytest.mark.parametrize("place", ["s3", "ssh"], indirect=True)
+def test_a_server_of_the_team_is_a_source(place: Folder, fresh: Workspace, source: Path, tmp_path: Path) -> None:
+    """With the settings and keys that the environment gives, as those libraries read them."""
+    settings = place.settings(tmp_path)
+    workspace = fresh.copy(tmp_path / "clone")
+    workspace.environment = place.environment() | {"AWS_ENDPOINT_URL": settings.get("endpointurl", "")}
+    upload = "import sys, fsspec; fs, path = fsspec.url_to_fs(sys.argv[2]); fs.put(sys.argv[1], path, recursive=True)"
+    workspace.run(sys.executable, "-c", upload, f"{source}/", f"{settings['url']}/")
+    workspace.set(download={"sources": [settings["url"]]})
+    assert ran(workspace.run("dvc", "repro", "download")) == ["download"]
 
 
 def test_what_another_manifest_left_is_not_taken(server: str, manifest: Path, tmp_path: Path) -> None:

@@ -67,7 +67,9 @@ def killed(workspace: Workspace, moment: Moment, *command: str) -> str:
     run = subprocess.Popen(
         command or ["dvc", "repro"],
         cwd=workspace.path,
-        env=os.environ | {"PYTHONPATH": str(HOOK), "KILL": json.dumps(kill), "PYTHONUNBUFFERED": "1"},
+        env=os.environ
+        | workspace.environment
+        | {"PYTHONPATH": str(HOOK), "KILL": json.dumps(kill), "PYTHONUNBUFFERED": "1"},
         start_new_session=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

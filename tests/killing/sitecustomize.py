@@ -5,21 +5,32 @@ import os
 import signal
 import sys
 import time
+from fnmatch import fnmatch
 
 
 def arm(stage: str, event: str, path: str, count: int, sent: str, to: str) -> None:
-    """In the process of `stage` ("" is DVC's), at the `count`th audit event on a path that ends in `path`."""
+    """In the process of `stage` ("" is DVC's), at the `count`th audit event on a path that ends in the pattern `path`.
+
+    `to` is that process itself, dvc, both, its group, or the number of a server's process, whose children it gets too.
+    """
     left = count
 
     def hook(name: str, arguments: tuple[object, ...]) -> None:
         nonlocal left
-        if name != event or not isinstance(arguments[0], str | os.PathLike):
+        if name != event or not isinstance(arguments[0], str | bytes | os.PathLike):
             return
-        if not os.fspath(arguments[0]).endswith(path):
+        if not fnmatch(os.fsdecode(arguments[0]), f"*{path}"):
             return
         left -= 1
         if left == 0:
             number = signal.Signals[sent]
+            if to.isdigit():
+                import psutil  # here, for a moment may lie in a stage's imports
+
+                server = psutil.Process(int(to))
+                for process in (*server.children(recursive=True), server):
+                    process.send_signal(number)
+                return
             if to == "group":
                 os.killpg(0, number)
             if to in ("dvc", "both"):
