@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from io import TextIOWrapper
 from itertools import pairwise
 from typing import Annotated
 
@@ -29,6 +30,7 @@ Classes = Annotated[list[str], Parameter(validator=_ten)]
 Count = Annotated[int, Parameter(converter=_whole, validator=Number(gte=1, lte=100_000))]
 Threads = Annotated[int, Parameter(converter=_whole, validator=Number(gte=1, lte=1024))]
 NonNegative = Annotated[int, Parameter(converter=_whole, validator=Number(gte=0))]
+Pixels = Annotated[int, Parameter(converter=_whole, validator=Number(gte=0, lte=27))]
 Seed = Annotated[int, Parameter(converter=_whole, validator=Number(gte=0, lt=2**64))]
 Positive = Annotated[float, Parameter(validator=Number(gt=0, lt=float("inf")))]
 Fraction = Annotated[float, Parameter(validator=Number(gte=0, lt=1))]
@@ -38,6 +40,8 @@ def run(stage: Callable[..., None]) -> None:
     """Call `stage` with the arguments of the command line; end with one line and a non-zero status on wrong ones."""
     if "DVC_STAGE" in os.environ:
         _end_with_parent()
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # a log is up to date while the stage runs
     app = App(default_command=stage, default_parameter=Parameter(name_transform=str), version_flags=())
     try:
         app(sys.argv[1:], print_error=False, exit_on_error=False)

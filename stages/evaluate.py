@@ -1,4 +1,4 @@
-"""data/FashionMNIST, model.pth → metrics.json, confusion.csv."""
+"""data/FashionMNIST, model.pth → metrics.json, confusion.csv, classes.csv."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ import torch
 from command import Classes, Count, Threads, run
 from dataset import read_split
 from files import write, write_csv
-from model import Device, infer, load, set_up
+from model import Device, Network, infer, load, set_up
 from torch import nn
 
 
@@ -16,17 +16,21 @@ def evaluate(
     model_file: Path,
     metrics_file: Path,
     confusion_file: Path,
+    classes_file: Path,
     /,
     *,
     classes: Classes,
+    test_time_flip: bool,
+    network: Network,
     hidden_size: Count,
+    width: Count,
     device: Device,
     threads: Threads,
 ) -> None:
     """Measure the model on the test split: accuracy, mean loss of an image, and each class's precision, recall, F1."""
     on = set_up(device, threads)
     images, labels = read_split(dataset, "t10k")
-    logits = infer(load(model_file, hidden_size).to(on), images.to(on)).cpu()
+    logits = infer(load(model_file, network, hidden_size, width).to(on), images.to(on), test_time_flip).cpu()
     predicted = logits.argmax(1)
     accuracy = (predicted == labels).double().mean().item()
     loss = nn.functional.cross_entropy(logits, labels).item()
@@ -38,16 +42,13 @@ def evaluate(
     precision = hits / confusion.sum(0).clamp(min=1)
     recall = hits / confusion.sum(1).clamp(min=1)
     f1 = 2 * hits / (confusion.sum(0) + confusion.sum(1)).clamp(min=1)
-    metrics = {
-        "accuracy": accuracy,
-        "accuracy_standard_error": (accuracy * (1 - accuracy) / len(labels)) ** 0.5,
-        "loss": loss,
-        "precision": dict(zip(classes, precision.tolist(), strict=True)),
-        "recall": dict(zip(classes, recall.tolist(), strict=True)),
-        "f1": dict(zip(classes, f1.tolist(), strict=True)),
-    }
-    rows = [(classes[label], classes[guess]) for label, guess in zip(labels, predicted, strict=True)]
-    write_csv(confusion_file, [("actual", "predicted"), *rows])
+    ratios = torch.stack([precision, recall, f1], dim=1).tolist()
+    table = [(name, *(f"{ratio:.4f}" for ratio in row)) for name, row in zip(classes, ratios, strict=True)]
+    write_csv(classes_file, [("class", "precision", "recall", "f1"), *table])
+    guesses = [(classes[label], classes[guess]) for label, guess in zip(labels, predicted, strict=True)]
+    write_csv(confusion_file, [("actual", "predicted"), *guesses])
+    error = (accuracy * (1 - accuracy) / len(labels)) ** 0.5
+    metrics = {"accuracy": accuracy, "accuracy_standard_error": error, "loss": loss}
     write(metrics_file, (json.dumps(metrics, indent=2) + "\n").encode())
     print(f"Test Error: \n Accuracy: {100 * accuracy:>0.1f}%, Avg loss: {loss:>8f} \n")
 

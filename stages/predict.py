@@ -8,7 +8,7 @@ import torch
 from command import Classes, Count, NonNegative, Threads, run
 from dataset import read_split
 from files import write_csv
-from model import Device, infer, load, set_up
+from model import Device, Network, infer, load, set_up
 from PIL import Image, ImageOps
 from torch import Tensor
 
@@ -22,7 +22,10 @@ def predict(
     *,
     index: NonNegative,
     classes: Classes,
+    test_time_flip: bool,
+    network: Network,
     hidden_size: Count,
+    width: Count,
     device: Device,
     threads: Threads,
 ) -> None:
@@ -33,7 +36,8 @@ def predict(
         sys.exit(f"--index {index}: the test split has the images 0 to {len(labels) - 1}")
     files = sorted(path for path in pictures.rglob("*") if path.is_file() and not is_hidden(path.relative_to(pictures)))
     inputs = torch.stack([images[index], *(read_picture(file) for file in files)])
-    probabilities = infer(load(model_file, hidden_size).to(on), inputs.to(on)).softmax(1).cpu()
+    model = load(model_file, network, hidden_size, width).to(on)
+    probabilities = infer(model, inputs.to(on), test_time_flip).softmax(1).cpu()
     confidences, guesses = probabilities.max(1)
 
     print(f'Predicted: "{classes[guesses[0]]}", Actual: "{classes[labels[index]]}"')

@@ -1,24 +1,29 @@
-"""data/FashionMNIST → model.pth, training curves."""
+"""data/FashionMNIST → model.pth, curves.csv, training.json."""
 
+import json
 import sys
-from math import isfinite
+from collections.abc import Callable
+from math import isfinite, nan
 from pathlib import Path
+from typing import Literal
 
+import augment
 import checkpoint
 import numpy as np
 import torch
-from command import Count, Fraction, NonNegative, Positive, Seed, Threads, run
+from command import Count, Fraction, NonNegative, Pixels, Positive, Seed, Threads, run
 from dataset import read_split, split_files
-from dvclive import Live
-from files import write
-from model import MLP, Device, infer, set_up
+from files import write, write_csv
+from model import Device, Network, build, infer, set_up
 from torch import Tensor, nn
+from tqdm import tqdm
 
 
 def train(
     dataset: Path,
     model_file: Path,
-    curves: Path,
+    curves_file: Path,
+    training_file: Path,
     checkpoint_file: Path,
     /,
     *,
@@ -26,12 +31,20 @@ def train(
     epochs: Count,
     batch_size: Count,
     learning_rate: Positive,
+    schedule: Literal["constant", "one_cycle"],
     momentum: Fraction,
+    weight_decay: Fraction,
+    label_smoothing: Fraction,
     shuffle: bool,
-    augment: bool,
-    validation_size: NonNegative,
+    flip: bool,
+    shift: Pixels,
+    erase: Fraction,
     dropout: Fraction,
+    precision: Literal["fp32", "bf16"],
+    validation_size: NonNegative,
+    network: Network,
     hidden_size: Count,
+    width: Count,
     device: Device,
     threads: Threads,
 ) -> None:
@@ -46,79 +59,96 @@ def train(
     size = len(labels) - validation_size
     if size < 1:
         sys.exit(f"--validation_size {validation_size}: leaves nothing to train on of {len(labels)} images")
+    steps = -(-size // batch_size)
 
     torch.manual_seed(seed)
-    network = MLP(hidden_size, dropout).to(on)
-    optimizer = torch.optim.SGD(network.parameters(), lr=learning_rate, momentum=momentum)
+    model = build(network, hidden_size, width, dropout).to(on).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(
+        model.parameters(), learning_rate, momentum, weight_decay=weight_decay, nesterov=momentum > 0
+    )
+    scheduler = (
+        torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, epochs * steps, cycle_momentum=False)
+        if schedule == "one_cycle"
+        else torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1)
+    )
+    parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
     history: list[dict[str, float]] = []
-    print(network)
+    print(model)
     if state := checkpoint.load(checkpoint_file, run_fingerprint):
-        network.load_state_dict(state["network"])
-        optimizer.load_state_dict(state["optimizer"])
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
         history = state["history"]
+        report(curves_file, training_file, history)
         print(f"Going on after epoch {len(history)}")
 
-    with Live(str(curves), dvcyaml=False, save_dvc_exp=False, report=None) as live:
-        for results in history:
-            log(live, results)
+    def step(batch: Tensor) -> Tensor:
+        """Learn from the images of those numbers; returns their mean loss."""
+        inputs = images[batch]
+        if flip:
+            inputs = augment.flip(inputs)
+        if shift:
+            inputs = augment.shift(inputs, shift)
+        if erase:
+            inputs = augment.erase(inputs, erase)
+        with torch.autocast(on.type, torch.bfloat16, enabled=precision == "bf16"):
+            logits = model(inputs)
+        loss = nn.functional.cross_entropy(logits.float(), labels[batch], label_smoothing=label_smoothing)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        scheduler.step()
+        return loss.detach()
+
+    with tqdm(total=epochs * steps, initial=len(history) * steps, unit="batch", disable=None) as bar:
         for epoch in range(len(history) + 1, epochs + 1):
             # All randomness of an epoch is a function of (seed, epoch): a checkpoint needs no generator's state.
             torch.manual_seed(int(np.random.SeedSequence((seed, epoch)).generate_state(1, np.uint64)[0]))
             order = torch.randperm(size) if shuffle else torch.arange(size)
-            results = {"train_loss": train_epoch(network, optimizer, images, labels, order.to(on), batch_size, augment)}
-            if not isfinite(results["train_loss"]):
-                sys.exit(
-                    f"The loss is {results['train_loss']} after epoch {epoch}: lower --learning_rate {learning_rate}"
-                )
-            if validation_size:
-                logits = infer(network, images[size:])
-                results["validation_loss"] = nn.functional.cross_entropy(logits, labels[size:]).item()
-                results["validation_accuracy"] = (logits.argmax(1) == labels[size:]).float().mean().item()
-            print(f"Epoch {epoch}/{epochs}:", ", ".join(f"{name} {value:.4f}" for name, value in results.items()))
-            history.append(results)
-            state = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "history": history}
+            model.train()
+            loss = train_epoch(step, order.to(on), batch_size, bar)
+            if not isfinite(loss):
+                sys.exit(f"The loss is {loss} after epoch {epoch}: lower --learning_rate {learning_rate}")
+            results = {"train_loss": loss} | validate(model, images[size:], labels[size:])
+            bar.write(f"Epoch {epoch}/{epochs}: " + ", ".join(f"{name} {value:.4f}" for name, value in results.items()))
+            history.append({"epoch": epoch} | results)
+            state = {name: part.state_dict() for name, part in parts.items()} | {"history": history}
             checkpoint.save(checkpoint_file, run_fingerprint, state)
-            log(live, results)
+            report(curves_file, training_file, history)
 
-    write(model_file, checkpoint.serialized({name: weights.cpu() for name, weights in network.state_dict().items()}))
+    weights = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
+    write(model_file, checkpoint.serialized(weights))
     print(f"Saved the weights to {model_file}")
     checkpoint_file.unlink()
 
 
-def train_epoch(
-    network: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    images: Tensor,
-    labels: Tensor,
-    order: Tensor,
-    batch_size: int,
-    augment: bool,
-) -> float:
+def train_epoch(step: Callable[[Tensor], Tensor], order: Tensor, batch_size: int, bar: tqdm) -> float:
     """One pass over the images in `order`; returns the mean loss of an image."""
-    network.train()
-    total = torch.zeros((), device=images.device)
+    total = torch.zeros((), device=order.device)
+    seen = 0
     for number, batch in enumerate(order.split(batch_size)):
-        inputs = images[batch]
-        if augment:
-            mirrored = torch.rand(len(batch)).to(images.device) < 0.5
-            inputs = torch.where(mirrored[:, None, None, None], inputs.flip(-1), inputs)
-        loss = nn.functional.cross_entropy(network(inputs), labels[batch])
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        total += loss.detach() * len(batch)
+        loss = step(batch)
+        total += loss * len(batch)
+        seen += len(batch)
+        bar.update()
         if number % 100 == 0:
-            seen = number * batch_size + len(batch)
-            print(f"loss: {loss.item():>7f} [{seen:>5d}/{len(order):>5d}]", flush=True)
+            bar.write(f"loss: {loss.item():>7f} [{seen:>5d}/{len(order):>5d}]")
     return (total / len(order)).item()
 
 
-def log(live: Live, results: dict[str, float]) -> None:
-    """Add an epoch's results to the training curves."""
-    live.step += 1
-    for name, value in results.items():
-        live.log_metric(name, value)
-    live.make_summary()
+def validate(model: nn.Module, images: Tensor, labels: Tensor) -> dict[str, float]:
+    """The mean loss and the accuracy on the images held out; nan where there are none."""
+    if not len(labels):
+        return {"validation_loss": nan, "validation_accuracy": nan}
+    logits = infer(model, images)
+    accuracy = (logits.argmax(1) == labels).float().mean().item()
+    return {"validation_loss": nn.functional.cross_entropy(logits, labels).item(), "validation_accuracy": accuracy}
+
+
+def report(curves_file: Path, training_file: Path, history: list[dict[str, float]]) -> None:
+    """Write the results of every epoch for `dvc plots`, and those of the last one for `dvc exp show`."""
+    write_csv(curves_file, [history[0], *(map(str, results.values()) for results in history)])
+    last = {name: value for name, value in history[-1].items() if isfinite(value)}
+    write(training_file, (json.dumps(last, indent=2) + "\n").encode())
 
 
 if __name__ == "__main__":

@@ -22,7 +22,16 @@ PARAMS: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "params.yaml").read_t
 STAGES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 DEFAULTS: dict[str, Any] = PARAMS["train"] | PARAMS["model"] | PARAMS["compute"]
 DEFAULTS |= {"epochs": 2, "learning_rate": 0.1, "hidden_size": 32, "device": "cpu", "threads": 1}
-RESULTS = ("dvc.lock", "model.pth", "curves", "metrics.json", "confusion.csv", "predictions.csv")
+RESULTS = (
+    "dvc.lock",
+    "model.pth",
+    "curves.csv",
+    "training.json",
+    "metrics.json",
+    "confusion.csv",
+    "classes.csv",
+    "predictions.csv",
+)
 SIZES = {"train": 600, "t10k": 200}
 
 
@@ -66,7 +75,14 @@ def source(dataset: Path) -> Path:
 
 def trained(dataset: Path, folder: Path, **values: Any) -> dict[str, bytes]:
     """Train in `folder`; returns every file that is there afterwards."""
-    train(dataset, folder / "model.pth", folder / "curves", folder / "checkpoint", **(DEFAULTS | values))
+    train(
+        dataset,
+        folder / "model.pth",
+        folder / "curves.csv",
+        folder / "training.json",
+        folder / "checkpoint",
+        **(DEFAULTS | values),
+    )
     return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
@@ -158,7 +174,9 @@ def fresh(tmp_path_factory: pytest.TempPathFactory, manifest: Path, source: Path
             "batch_size": 16,
             "momentum": 0.9,
             "shuffle": True,
-            "augment": True,
+            "flip": True,
+            "erase": 0.1,
+            "schedule": "one_cycle",
             "validation_size": 100,
         },
         compute={"device": "cpu", "threads": 1},

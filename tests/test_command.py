@@ -23,7 +23,9 @@ WRONG_TYPES = {
 }
 OUT_OF_RANGE = {
     "timeout": [0],
+    "network": ["transformer"],
     "hidden_size": [0],
+    "width": [0],
     "dropout": [-0.1, 1, float("nan")],
     "device": ["tpu", "cuda"],
     "threads": [0, 2000],
@@ -31,7 +33,13 @@ OUT_OF_RANGE = {
     "epochs": [0, 10**9],
     "batch_size": [0],
     "learning_rate": [0, -1, float("inf"), float("nan")],
+    "schedule": ["cosine"],
     "momentum": [-0.1, 1],
+    "weight_decay": [-0.1, 1],
+    "label_smoothing": [-0.1, 1],
+    "shift": [-1, 28],
+    "erase": [-0.1, 1],
+    "precision": ["fp16"],
     "validation_size": [-1, 600],
     "classes": [["one", "two"], ["one"] * 10],
     "index": [-1, 200],

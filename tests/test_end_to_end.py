@@ -30,7 +30,7 @@ def test_metrics_differ_between_branches_as_their_values_do(workspace: Workspace
         "new": after["accuracy"],
         "diff": after["accuracy"] - before["accuracy"],
     }
-    assert "| metrics.json | accuracy " in workspace.run("dvc", "metrics", "diff", "main", "--md")
+    assert "| metrics.json  | accuracy " in workspace.run("dvc", "metrics", "diff", "main", "--md")
 
     workspace.run("git", "checkout", "--quiet", "main")
     assert ran(workspace.run("dvc", "repro")) == [], "what main had comes from the cache"
@@ -54,5 +54,11 @@ def test_an_experiment_runs_the_changed_stages_alone(workspace: Workspace) -> No
 def test_the_plots_are_drawn_with_titles(workspace: Workspace) -> None:
     workspace.run("dvc", "plots", "show")
     page = (workspace.path / "dvc_plots" / "index.html").read_text()
-    for title in ("Training curve, by epoch", "validation_accuracy", "Confusion matrix of the test split"):
+    for title in (
+        "Loss",
+        "validation_loss",
+        "Accuracy on the images held out",
+        "Confusion matrix of the test split",
+        "F1 of each class",
+    ):
         assert title in page

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from model import MLP, infer, load, set_up
+from model import MLP, cnn, infer, load, set_up
 
 
 def test_inference_leaves_dropout_out() -> None:
@@ -13,6 +13,14 @@ def test_inference_leaves_dropout_out() -> None:
     images = torch.rand(2500, 1, 28, 28)
     assert torch.equal(infer(network, images), infer(network, images))
     assert infer(network, images).shape == (2500, 10)
+
+
+def test_test_time_flip_averages_the_answers_to_an_image_and_its_mirror_image() -> None:
+    network = cnn(4, dropout=0.5)
+    images = torch.rand(20, 1, 28, 28)
+    mean = (infer(network, images) + infer(network, images.flip(-1))) / 2
+    assert torch.equal(infer(network, images, test_time_flip=True), mean)
+    assert not torch.equal(infer(network, images), mean)
 
 
 @dataclass
@@ -28,7 +36,7 @@ class Payload:
 def test_a_model_file_cannot_run_code(tmp_path: Path) -> None:
     torch.save({"weights": Payload(tmp_path / "touched")}, tmp_path / "model.pth")
     with pytest.raises(SystemExit, match=r"model\.pth: not the weights"):
-        load(tmp_path / "model.pth", 32)
+        load(tmp_path / "model.pth", "mlp", 32, 4)
     assert not (tmp_path / "touched").exists()
 
 

@@ -130,6 +130,7 @@ def test_the_class_names_are_torchvisions() -> None:
 
 def test_the_defaults_are_the_tutorials() -> None:
     defaults = PARAMS["train"] | PARAMS["model"] | {"learning_rate": float(PARAMS["train"]["learning_rate"])}
+    del defaults["width"]  # of the other network
     tutorial = {
         "seed": 0,
         "epochs": 5,
@@ -137,7 +138,14 @@ def test_the_defaults_are_the_tutorials() -> None:
         "learning_rate": 1e-3,
         "momentum": 0,
         "shuffle": False,
-        "augment": False,
+        "schedule": "constant",
+        "weight_decay": 0,
+        "label_smoothing": 0,
+        "flip": False,
+        "shift": 0,
+        "erase": 0,
+        "precision": "fp32",
+        "network": "mlp",
         "validation_size": 0,
         "hidden_size": 512,
         "dropout": 0,

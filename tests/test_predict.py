@@ -15,7 +15,10 @@ NAMES = [f"class {label}" for label in range(10)]
 VALUES: dict[str, Any] = {
     "index": 3,
     "classes": NAMES,
+    "test_time_flip": False,
+    "network": "mlp",
     "hidden_size": 32,
+    "width": 4,
     "device": "cpu",
     "threads": 1,
 }

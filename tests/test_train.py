@@ -1,6 +1,7 @@
 """The training is the tutorial's, learns, repeats itself byte for byte and goes on where it was killed."""
 
 import importlib
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,24 @@ import torch
 import train as train_module
 from conftest import DEFAULTS, trained
 from dataset import read_split
-from model import load
+from model import Network, infer, load
 from torch import nn
 from torch.utils.data import DataLoader
 from torchvision.datasets import FashionMNIST
 from torchvision.transforms import ToTensor
 
-RANDOM = {"shuffle": True, "augment": True, "dropout": 0.5, "momentum": 0.9, "epochs": 4, "validation_size": 100}
+RANDOM = {
+    "shuffle": True,
+    "flip": True,
+    "shift": 1,
+    "erase": 0.5,
+    "dropout": 0.5,
+    "momentum": 0.9,
+    "schedule": "one_cycle",
+    "epochs": 4,
+    "validation_size": 100,
+}
+CNN = {"network": "cnn", "width": 4, "precision": "bf16"}
 
 
 def test_the_weights_equal_those_of_the_tutorial(dataset: Path, tmp_path: Path) -> None:
@@ -49,13 +61,14 @@ def test_the_weights_equal_those_of_the_tutorial(dataset: Path, tmp_path: Path) 
     assert all(torch.equal(weights[name], tensor) for name, tensor in network.state_dict().items())
 
 
-def test_it_learns(dataset: Path, tmp_path: Path) -> None:
-    trained(dataset, tmp_path, epochs=5, batch_size=16)
+@pytest.mark.parametrize("network", ["mlp", "cnn"])
+def test_it_learns(network: Network, dataset: Path, tmp_path: Path) -> None:
+    trained(dataset, tmp_path, epochs=5, batch_size=16, network=network, width=8)
     images, labels = read_split(dataset, "t10k")
-    assert (load(tmp_path / "model.pth", 32)(images).argmax(1) == labels).float().mean() > 0.95
+    assert (infer(load(tmp_path / "model.pth", network, 32, 8), images).argmax(1) == labels).float().mean() > 0.95
 
 
-@pytest.mark.parametrize("values", [{}, RANDOM])
+@pytest.mark.parametrize("values", [{}, RANDOM, RANDOM | CNN])
 def test_the_same_values_give_the_same_bytes_and_another_seed_others(
     dataset: Path, tmp_path: Path, values: dict[str, Any]
 ) -> None:
@@ -64,7 +77,20 @@ def test_the_same_values_give_the_same_bytes_and_another_seed_others(
     assert first["model.pth"] != trained(dataset, tmp_path / "third", **values, seed=1)["model.pth"]
 
 
-OTHERS = {"shuffle": True, "augment": True, "dropout": 0.5, "momentum": 0.9, "batch_size": 32, "learning_rate": 0.01}
+OTHERS = {
+    "batch_size": 32,
+    "learning_rate": 0.01,
+    "schedule": "one_cycle",
+    "momentum": 0.9,
+    "weight_decay": 0.1,
+    "label_smoothing": 0.1,
+    "shuffle": True,
+    "flip": True,
+    "shift": 2,
+    "erase": 0.5,
+    "dropout": 0.5,
+    "precision": "bf16",
+}
 
 
 @pytest.mark.parametrize("key", OTHERS)
@@ -78,7 +104,7 @@ def orders(monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
     """The order of the images in each epoch trained."""
     seen = []
     train_epoch = train_module.train_epoch
-    monkeypatch.setattr(train_module, "train_epoch", lambda *args: seen.append(args[4]) or train_epoch(*args))
+    monkeypatch.setattr(train_module, "train_epoch", lambda *args: seen.append(args[1]) or train_epoch(*args))
     return seen
 
 
@@ -94,8 +120,8 @@ def test_validation_images_are_the_last_ones_and_not_trained_on(
     files = trained(dataset, tmp_path, validation_size=100, batch_size=16, epochs=5)
     assert all(order.tolist() == list(range(500)) for order in orders)
     images, labels = read_split(dataset, "train")
-    guesses = load(tmp_path / "model.pth", 32)(images[500:]).argmax(1)
-    accuracy = float(files["validation_accuracy.tsv"].split()[-1])
+    guesses = load(tmp_path / "model.pth", "mlp", 32, 64)(images[500:]).argmax(1)
+    accuracy = json.loads(files["training.json"])["validation_accuracy"]
     assert accuracy == pytest.approx((guesses == labels[500:]).float().mean().item())
     assert accuracy > 0.9
 
@@ -138,21 +164,22 @@ def killed(dataset: Path, folder: Path, after: int, **values: Any) -> None:
         trained(dataset, folder, **values)
 
 
+@pytest.mark.parametrize("values", [RANDOM, RANDOM | CNN])
 def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
-    dataset: Path, tmp_path: Path, orders: list[torch.Tensor]
+    values: dict[str, Any], dataset: Path, tmp_path: Path, orders: list[torch.Tensor]
 ) -> None:
-    whole = trained(dataset, tmp_path / "whole", **RANDOM)
-    killed(dataset, tmp_path / "killed", 3, **RANDOM)
+    whole = trained(dataset, tmp_path / "whole", **values)
+    killed(dataset, tmp_path / "killed", 3, **values)
     orders.clear()
-    assert whole == trained(dataset, tmp_path / "killed", **RANDOM)
+    assert whole == trained(dataset, tmp_path / "killed", **values)
     assert len(orders) == 1
 
 
-@pytest.mark.parametrize("key", [*OTHERS, "seed", "epochs", "validation_size", "hidden_size", "threads"])
+@pytest.mark.parametrize("key", [*OTHERS, "seed", "epochs", "validation_size", "network", "hidden_size", "threads"])
 def test_a_checkpoint_of_other_values_is_not_used(
     key: str, dataset: Path, tmp_path: Path, orders: list[torch.Tensor]
 ) -> None:
-    other = OTHERS.get(key, DEFAULTS[key] + 2)
+    other = (OTHERS | CNN).get(key) or DEFAULTS[key] + 2
     killed(dataset, tmp_path, 1)
     orders.clear()
     trained(dataset, tmp_path, **{key: other})

@@ -1,0 +1,83 @@
+"""Experiments as people run them: swept in a queue, compared, kept, and watched while they train."""
+
+import contextlib
+import json
+import os
+import pty
+import subprocess
+import termios
+import time
+
+from conftest import Workspace, ran
+
+
+def shown(workspace: Workspace) -> dict[str, dict[str, float]]:
+    """Each row of `dvc exp show`: its name, and the metrics of its training."""
+    table = json.loads(workspace.run("dvc", "exp", "show", "--json"))
+    rows = {row["rev"]: row["data"] for row in table}
+    rows |= {
+        experiment["name"]: experiment["revs"][0]["data"] for row in table for experiment in row["experiments"] or []
+    }
+    return {name: row["metrics"].get("training.json", {}).get("data", {}) for name, row in rows.items()}
+
+
+def test_a_sweep_runs_in_two_workers_and_its_results_are_compared_and_kept(workspace: Workspace) -> None:
+    for name, momentum in {"none": "0.0", "half": "0.5"}.items():
+        workspace.run("dvc", "exp", "run", "--queue", "--name", name, "--set-param", f"train.momentum={momentum}")
+    workspace.run("dvc", "queue", "start", "--jobs", "2")
+    for _ in range(120):
+        time.sleep(1)
+        if workspace.run("dvc", "queue", "status").count("Success") == 2:
+            break
+    results = shown(workspace)
+    assert results["half"]["validation_loss"] < results["none"]["validation_loss"]
+    columns = ("--only-changed", "--hide-workspace", "--drop", r"Created|State|Executor|.*\.(pth|csv)$")
+    assert max(map(len, workspace.run("dvc", "exp", "show", *columns).splitlines())) <= 100
+
+    workspace.run("dvc", "exp", "branch", "half", "kept")
+    [change] = json.loads(workspace.run("dvc", "params", "diff", "main", "kept", "--json"))["params.yaml"].items()
+    assert change == ("train.momentum", {"old": 0.9, "new": 0.5, "diff": 0.5 - 0.9})
+    metrics = json.loads(workspace.run("dvc", "metrics", "diff", "none", "kept", "--json"))
+    assert metrics["training.json"]["validation_loss"]["diff"] < 0
+    workspace.run("dvc", "plots", "diff", "main", "kept")
+    page = (workspace.path / "dvc_plots" / "index.html").read_text()
+    assert all(f'"rev": "{branch}"' in page for branch in ("main", "kept"))
+
+    workspace.run("dvc", "exp", "apply", "half")
+    assert ran(workspace.run("dvc", "repro")) == []
+    assert json.loads((workspace.path / "training.json").read_text()) == results["half"]
+
+
+def test_a_run_is_watched_by_dvcs_tables_and_plots(workspace: Workspace) -> None:
+    command = ["dvc", "exp", "run", "--set-param", "train.epochs=300"]
+    with subprocess.Popen(command, cwd=workspace.path, stdout=subprocess.PIPE, text=True) as run:
+        assert any(line.startswith("Epoch 3/300") for line in run.stdout or [])
+        assert 3 <= shown(workspace)["workspace"]["epoch"] < 300
+        plots = json.loads(workspace.run("dvc", "plots", "show", "--json"))["data"]
+        assert len(plots["Loss"][0]["content"]["data"]["values"]) >= 2 * 3
+        run.communicate()
+    assert run.returncode == 0
+
+
+def on_a_terminal(workspace: Workspace, *command: str) -> str:
+    """What the command prints when a person watches it."""
+    terminal, side = pty.openpty()
+    termios.tcsetwinsize(side, (24, 100))
+    printed = b""
+    with subprocess.Popen(command, cwd=workspace.path, stdout=side, stderr=side):
+        os.close(side)
+        with contextlib.suppress(OSError):  # which a terminal ends with
+            while chunk := os.read(terminal, 4096):
+                printed += chunk
+    os.close(terminal)
+    return printed.decode()
+
+
+def test_a_terminal_shows_the_time_left_and_a_log_plain_lines(workspace: Workspace) -> None:
+    command = ("dvc", "repro", "--force", "--single-item", "train")
+    seen, logged = on_a_terminal(workspace, *command), workspace.run(*command)
+    assert "/256 [" in seen
+    assert "batch/s" in seen
+    for printed in (seen, logged):
+        assert "Epoch 8/8: train_loss " in printed
+    assert "batch/s" not in logged
