@@ -1,12 +1,11 @@
 """data/FashionMNIST, model.pth → metrics.json, confusion.csv, classes.csv."""
 
-import json
 from pathlib import Path
 
 import torch
 from command import Classes, Count, Threads, run
 from dataset import read_split
-from files import write, write_csv
+from files import write_csv, write_json
 from model import Device, Network, infer, load, set_up
 from torch import nn
 
@@ -48,8 +47,7 @@ def evaluate(
     guesses = [(classes[label], classes[guess]) for label, guess in zip(labels, predicted, strict=True)]
     write_csv(confusion_file, [("actual", "predicted"), *guesses])
     error = (accuracy * (1 - accuracy) / len(labels)) ** 0.5
-    metrics = {"accuracy": accuracy, "accuracy_standard_error": error, "loss": loss}
-    write(metrics_file, (json.dumps(metrics, indent=2) + "\n").encode())
+    write_json(metrics_file, {"accuracy": accuracy, "accuracy_standard_error": error, "loss": loss})
     print(f"Test Error: \n Accuracy: {100 * accuracy:>0.1f}%, Avg loss: {loss:>8f} \n")
 
 

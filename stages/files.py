@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -23,3 +24,8 @@ def write_csv(path: Path, rows: Iterable[Iterable[str]]) -> None:
     table = io.StringIO()
     csv.writer(table, lineterminator="\n").writerows(rows)
     write(path, table.getvalue().encode())
+
+
+def write_json(path: Path, values: dict[str, float]) -> None:
+    """Write `values`, a line each, as `write` does."""
+    write(path, (json.dumps(values, indent=2) + "\n").encode())

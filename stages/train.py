@@ -1,6 +1,5 @@
 """data/FashionMNIST → model.pth, curves.csv, training.json."""
 
-import json
 import sys
 from collections.abc import Callable
 from math import isfinite, nan
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 from command import Count, Fraction, NonNegative, Pixels, Positive, Seed, Threads, run
 from dataset import read_split, split_files
-from files import write, write_csv
+from files import write, write_csv, write_json
 from model import Device, Network, build, infer, set_up
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -124,13 +123,12 @@ def train(
 def train_epoch(step: Callable[[Tensor], Tensor], order: Tensor, batch_size: int, bar: tqdm) -> float:
     """One pass over the images in `order`; returns the mean loss of an image."""
     total = torch.zeros((), device=order.device)
-    seen = 0
     for number, batch in enumerate(order.split(batch_size)):
         loss = step(batch)
         total += loss * len(batch)
-        seen += len(batch)
         bar.update()
         if number % 100 == 0:
+            seen = number * batch_size + len(batch)
             bar.write(f"loss: {loss.item():>7f} [{seen:>5d}/{len(order):>5d}]")
     return (total / len(order)).item()
 
@@ -147,8 +145,7 @@ def validate(model: nn.Module, images: Tensor, labels: Tensor) -> dict[str, floa
 def report(curves_file: Path, training_file: Path, history: list[dict[str, float]]) -> None:
     """Write the results of every epoch for `dvc plots`, and those of the last one for `dvc exp show`."""
     write_csv(curves_file, [history[0], *(map(str, results.values()) for results in history)])
-    last = {name: value for name, value in history[-1].items() if isfinite(value)}
-    write(training_file, (json.dumps(last, indent=2) + "\n").encode())
+    write_json(training_file, {name: value for name, value in history[-1].items() if isfinite(value)})
 
 
 if __name__ == "__main__":

@@ -22,6 +22,16 @@ PARAMS: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "params.yaml").read_t
 STAGES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 DEFAULTS: dict[str, Any] = PARAMS["train"] | PARAMS["model"] | PARAMS["compute"]
 DEFAULTS |= {"epochs": 2, "learning_rate": 0.1, "hidden_size": 32, "device": "cpu", "threads": 1}
+NAMES = [f"class {label}" for label in range(10)]
+VALUES: dict[str, Any] = {  # of what evaluates or predicts with a model of DEFAULTS
+    "classes": NAMES,
+    "test_time_flip": False,
+    "network": "mlp",
+    "hidden_size": 32,
+    "width": 4,
+    "device": "cpu",
+    "threads": 1,
+}
 RESULTS = (
     "dvc.lock",
     "model.pth",

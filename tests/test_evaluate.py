@@ -9,21 +9,12 @@ from typing import Any
 import evaluate as evaluate_module
 import pytest
 import torch
+from conftest import NAMES, VALUES
 from dataset import read_split
 from evaluate import evaluate
 from model import MLP, cnn
 from torch import nn
 
-NAMES = [f"class {label}" for label in range(10)]
-VALUES: dict[str, Any] = {
-    "classes": NAMES,
-    "test_time_flip": False,
-    "network": "mlp",
-    "hidden_size": 32,
-    "width": 4,
-    "device": "cpu",
-    "threads": 1,
-}
 OUTPUTS = ("metrics.json", "confusion.csv", "classes.csv")
 
 

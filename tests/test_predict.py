@@ -2,26 +2,16 @@
 
 import csv
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from conftest import VALUES as ANSWERING
 from conftest import trained
 from dataset import read_split
 from PIL import Image
 from predict import predict, read_picture
 
-NAMES = [f"class {label}" for label in range(10)]
-VALUES: dict[str, Any] = {
-    "index": 3,
-    "classes": NAMES,
-    "test_time_flip": False,
-    "network": "mlp",
-    "hidden_size": 32,
-    "width": 4,
-    "device": "cpu",
-    "threads": 1,
-}
+VALUES = ANSWERING | {"index": 3}
 
 
 @pytest.fixture(scope="module")
