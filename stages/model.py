@@ -30,53 +30,74 @@ class MLP(nn.Module):
         return self.linear_relu_stack(self.flatten(images))
 
 
+class Convolution(nn.Linear):
+    """A 3x3 convolution: a linear layer of each pixel's neighbourhood, with weights [outputs, inputs * 9]."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs * 9, outputs, bias=False)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return nn.functional.conv2d(input, self.weight.unflatten(1, (-1, 3, 3)), padding=1)
+
+
+class Residual(nn.Sequential):
+    """Adds what its layers make of their input to it."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return input + super().forward(input)
+
+
 def convolution(inputs: int, outputs: int, pool: int = 1) -> nn.Sequential:
-    """A 3x3 convolution, batch-normalised; its maxima over squares of pool x pool pixels."""
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
-        nn.MaxPool2d(pool) if pool > 1 else nn.Identity(),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU(),
-    )
+    """A 3x3 convolution, its maxima over squares of pool x pool pixels, batch-normalised."""
+    pooling = nn.MaxPool2d(pool) if pool > 1 else nn.Identity()
+    return nn.Sequential(Convolution(inputs, outputs), pooling, nn.BatchNorm2d(outputs), nn.ReLU())
 
 
-def cnn(width: int, dropout: float) -> nn.Sequential:
-    """Four convolutions at 14x14, 7x7, 7x7 and 3x3 pixels, of `width` to four times as many channels."""
-    return nn.Sequential(
-        nn.PixelUnshuffle(2),  # each square of 2x2 pixels becomes one of four channels: a quarter of the work
-        convolution(4, width, pool=2),
-        convolution(width, 2 * width),
-        convolution(2 * width, 4 * width, pool=2),
-        convolution(4 * width, 4 * width),
-        nn.MaxPool2d(3),
-        nn.Flatten(),
-        nn.Dropout(dropout),
-        nn.Linear(4 * width, 10),
-    )
+def cnn(width: int, blocks: int, dropout: float) -> nn.Sequential:
+    """Convolutions at 27x27 pixels, then `blocks` residual blocks each at 13x13, 6x6 and 3x3 pixels."""
+    layers: list[nn.Module] = [nn.Conv2d(1, width // 2, 2), nn.ReLU()]
+    for inputs, outputs in ((width // 2, width), (width, 2 * width), (2 * width, 4 * width)):
+        layers.append(convolution(inputs, outputs, pool=2))
+        layers += [Residual(convolution(outputs, outputs), convolution(outputs, outputs)) for _ in range(blocks)]
+    return nn.Sequential(*layers, nn.MaxPool2d(3), nn.Flatten(), nn.Dropout(dropout), nn.Linear(4 * width, 10))
 
 
-def build(network: Network, hidden_size: int, width: int, dropout: float = 0.0) -> nn.Module:
+def build(network: Network, hidden_size: int, width: int, blocks: int, dropout: float = 0.0) -> nn.Module:
     """The network that the section `model` of params.yaml declares: images [N, 1, 28, 28] to logits [N, 10]."""
-    return MLP(hidden_size, dropout) if network == "mlp" else cnn(width, dropout)
+    return MLP(hidden_size, dropout) if network == "mlp" else cnn(width, blocks, dropout)
 
 
-def load(file: Path, network: Network, hidden_size: int, width: int) -> nn.Module:
+def load(file: Path, network: Network, hidden_size: int, width: int, blocks: int) -> nn.Module:
     """The declared network with the weights in `file`, on the CPU."""
-    built = build(network, hidden_size, width)
+    built = build(network, hidden_size, width, blocks)
     try:
         built.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
     except Exception:  # a damaged pickle can raise any
-        size = f"hidden_size {hidden_size}" if network == "mlp" else f"width {width}"
+        size = f"hidden_size {hidden_size}" if network == "mlp" else f"width {width}, blocks {blocks}"
         sys.exit(f"{file}: not the weights of the network {network} of {size}; run `dvc repro train`")
     return built
 
 
-def infer(network: nn.Module, images: Tensor, test_time_flip: bool = False) -> Tensor:
-    """The logits [N, 10] of images [N, 1, 28, 28], without dropout; `test_time_flip` averages with the mirror image."""
+def infer(network: nn.Module, images: Tensor, test_time_flip: bool = False, test_time_shift: int = 0) -> Tensor:
+    """The logits [N, 10] of images [N, 1, 28, 28], without dropout.
+
+    `test_time_flip` averages with the mirror image, `test_time_shift` with the image so many pixels aside.
+    """
     network.eval()
     with torch.inference_mode():
-        logits = torch.cat([network(batch) for batch in images.split(1000)])
-        return (logits + infer(network, images.flip(-1))) / 2 if test_time_flip else logits
+        return torch.cat(
+            [
+                torch.stack([network(view) for view in views(batch, test_time_flip, test_time_shift)]).mean(0)
+                for batch in images.split(1000)
+            ]
+        )
+
+
+def views(images: Tensor, flip: bool, shift: int) -> list[Tensor]:
+    """The images, and what they are averaged with at test time."""
+    moves = ((shift, shift), (shift, -shift), (-shift, shift), (-shift, -shift)) if shift else ()
+    seen = [images, *(nn.functional.pad(images, [right, -right, down, -down]) for right, down in moves)]
+    return seen + [view.flip(-1) for view in seen] if flip else seen
 
 
 def set_up(device: Device, threads: int) -> torch.device:

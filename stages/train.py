@@ -15,6 +15,8 @@ from dataset import read_split, split_files
 from files import write, write_csv, write_json
 from model import Device, Network, build, infer, set_up
 from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 from tqdm import tqdm
 
 
@@ -29,6 +31,7 @@ def train(
     seed: Seed,
     epochs: Count,
     batch_size: Count,
+    optimizer: Literal["sgd", "muon"],
     learning_rate: Positive,
     schedule: Literal["constant", "one_cycle"],
     momentum: Fraction,
@@ -44,6 +47,7 @@ def train(
     network: Network,
     hidden_size: Count,
     width: Count,
+    blocks: NonNegative,
     device: Device,
     threads: Threads,
 ) -> None:
@@ -61,21 +65,14 @@ def train(
     steps = -(-size // batch_size)
 
     torch.manual_seed(seed)
-    model = build(network, hidden_size, width, dropout).to(on).to(memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(
-        model.parameters(), learning_rate, momentum, weight_decay=weight_decay, nesterov=momentum > 0
-    )
-    scheduler = (
-        torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, epochs * steps, cycle_momentum=False)
-        if schedule == "one_cycle"
-        else torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1)
-    )
-    parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
+    model = build(network, hidden_size, width, blocks, dropout).to(on).to(memory_format=torch.channels_last)
+    steppers = optimize(model, optimizer, learning_rate, momentum, weight_decay, schedule, epochs * steps)
+    parts = [model, *steppers]
     history: list[dict[str, float]] = []
     print(model)
     if state := checkpoint.load(checkpoint_file, run_fingerprint):
-        for name, part in parts.items():
-            part.load_state_dict(state[name])
+        for part, saved in zip(parts, state["parts"], strict=True):
+            part.load_state_dict(saved)
         history = state["history"]
         report(curves_file, training_file, history)
         print(f"Going on after epoch {len(history)}")
@@ -93,9 +90,9 @@ def train(
             logits = model(inputs)
         loss = nn.functional.cross_entropy(logits.float(), labels[batch], label_smoothing=label_smoothing)
         loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        scheduler.step()
+        for stepper in steppers:
+            stepper.step()
+        model.zero_grad()
         return loss.detach()
 
     with tqdm(total=epochs * steps, initial=len(history) * steps, unit="batch", disable=None) as bar:
@@ -110,7 +107,7 @@ def train(
             results = {"train_loss": loss} | validate(model, images[size:], labels[size:])
             bar.write(f"Epoch {epoch}/{epochs}: " + ", ".join(f"{name} {value:.4f}" for name, value in results.items()))
             history.append({"epoch": epoch} | results)
-            state = {name: part.state_dict() for name, part in parts.items()} | {"history": history}
+            state = {"parts": [part.state_dict() for part in parts], "history": history}
             checkpoint.save(checkpoint_file, run_fingerprint, state)
             report(curves_file, training_file, history)
 
@@ -118,6 +115,30 @@ def train(
     write(model_file, checkpoint.serialized(weights))
     print(f"Saved the weights to {model_file}")
     checkpoint_file.unlink()
+
+
+def optimize(
+    model: nn.Module,
+    optimizer: Literal["sgd", "muon"],
+    learning_rate: float,
+    momentum: float,
+    weight_decay: float,
+    schedule: Literal["constant", "one_cycle"],
+    steps: int,
+) -> list[Optimizer | LRScheduler]:
+    """What steps after each batch: the optimizers, then the schedules of their learning rates over `steps` steps.
+
+    With Muon the weights that are matrices learn by Muon, of Jordan et al. (2024), and the others by SGD.
+    """
+    matrices = [weights for weights in model.parameters() if optimizer == "muon" and weights.ndim == 2]
+    others = [weights for weights in model.parameters() if optimizer == "sgd" or weights.ndim != 2]
+    optimizers: list[Optimizer] = [
+        torch.optim.SGD(others, learning_rate, momentum, weight_decay=weight_decay, nesterov=momentum > 0)
+    ]
+    if matrices:
+        optimizers.append(torch.optim.Muon(matrices, learning_rate, weight_decay, momentum))
+    cycled = optimizers if schedule == "one_cycle" else []
+    return [*optimizers, *(OneCycleLR(each, learning_rate, steps, cycle_momentum=False) for each in cycled)]
 
 
 def train_epoch(step: Callable[[Tensor], Tensor], order: Tensor, batch_size: int, bar: tqdm) -> float:

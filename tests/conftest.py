@@ -20,15 +20,18 @@ from train import train
 ROOT = Path(__file__).parent.parent
 PARAMS: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "params.yaml").read_text())
 STAGES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+RECIPES = {file.name: file.read_text().split() for file in sorted((ROOT / "recipes").iterdir())}
 DEFAULTS: dict[str, Any] = PARAMS["train"] | PARAMS["model"] | PARAMS["compute"]
 DEFAULTS |= {"epochs": 2, "learning_rate": 0.1, "hidden_size": 32, "device": "cpu", "threads": 1}
 NAMES = [f"class {label}" for label in range(10)]
 VALUES: dict[str, Any] = {  # of what evaluates or predicts with a model of DEFAULTS
     "classes": NAMES,
     "test_time_flip": False,
+    "test_time_shift": 0,
     "network": "mlp",
     "hidden_size": 32,
     "width": 4,
+    "blocks": 1,
     "device": "cpu",
     "threads": 1,
 }

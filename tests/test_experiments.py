@@ -8,7 +8,8 @@ import subprocess
 import termios
 import time
 
-from conftest import Workspace, ran
+import pytest
+from conftest import RECIPES, Workspace, ran
 
 
 def shown(workspace: Workspace) -> dict[str, dict[str, float]]:
@@ -46,6 +47,14 @@ def test_a_sweep_runs_in_two_workers_and_its_results_are_compared_and_kept(works
     workspace.run("dvc", "exp", "apply", "half")
     assert ran(workspace.run("dvc", "repro")) == []
     assert json.loads((workspace.path / "training.json").read_text()) == results["half"]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_runs_and_a_value_given_after_it_counts(workspace: Workspace, name: str) -> None:
+    smaller = [f"--set-param={value}" for value in ("model.width=4", "train.epochs=1", "train.validation_size=50")]
+    printed = workspace.run("dvc", "exp", "run", *RECIPES[name], *smaller)
+    assert {"train", "evaluate", "predict"} >= set(ran(printed)) >= {"train", "evaluate"}
+    assert "Epoch 1/1: train_loss " in printed
 
 
 def test_a_run_is_watched_by_dvcs_tables_and_plots(workspace: Workspace) -> None:

@@ -16,11 +16,24 @@ def test_inference_leaves_dropout_out() -> None:
 
 
 def test_test_time_flip_averages_the_answers_to_an_image_and_its_mirror_image() -> None:
-    network = cnn(4, dropout=0.5)
+    network = cnn(4, 1, dropout=0.5)
     images = torch.rand(20, 1, 28, 28)
     mean = (infer(network, images) + infer(network, images.flip(-1))) / 2
     assert torch.equal(infer(network, images, test_time_flip=True), mean)
     assert not torch.equal(infer(network, images), mean)
+
+
+def test_test_time_shift_averages_the_answers_to_an_image_and_it_moved_along_both_diagonals() -> None:
+    network = cnn(4, 1, dropout=0.5)
+    images = torch.zeros(1, 1, 28, 28)
+    images[..., 10, 20] = 1
+    moved = [images]
+    for row, column in ((12, 22), (12, 18), (8, 22), (8, 18)):
+        moved.append(torch.zeros_like(images))
+        moved[-1][..., row, column] = 1
+    mean = torch.stack([infer(network, each) for each in moved]).mean(0)
+    assert torch.allclose(infer(network, images, test_time_shift=2), mean, atol=1e-6)
+    assert not torch.allclose(infer(network, images), mean, atol=1e-6)
 
 
 @dataclass
@@ -36,7 +49,7 @@ class Payload:
 def test_a_model_file_cannot_run_code(tmp_path: Path) -> None:
     torch.save({"weights": Payload(tmp_path / "touched")}, tmp_path / "model.pth")
     with pytest.raises(SystemExit, match=r"model\.pth: not the weights"):
-        load(tmp_path / "model.pth", "mlp", 32, 4)
+        load(tmp_path / "model.pth", "mlp", 32, 4, 1)
     assert not (tmp_path / "touched").exists()
 
 

@@ -12,7 +12,8 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
-from conftest import PARAMS, ROOT, STAGES
+import yaml
+from conftest import PARAMS, RECIPES, ROOT, STAGES
 from dvc.utils.serialize import modify_yaml
 from torchvision.datasets import FashionMNIST
 
@@ -130,11 +131,12 @@ def test_the_class_names_are_torchvisions() -> None:
 
 def test_the_defaults_are_the_tutorials() -> None:
     defaults = PARAMS["train"] | PARAMS["model"] | {"learning_rate": float(PARAMS["train"]["learning_rate"])}
-    del defaults["width"]  # of the other network
+    del defaults["width"], defaults["blocks"]  # of the other network
     tutorial = {
         "seed": 0,
         "epochs": 5,
         "batch_size": 64,
+        "optimizer": "sgd",
         "learning_rate": 1e-3,
         "momentum": 0,
         "shuffle": False,
@@ -151,6 +153,20 @@ def test_the_defaults_are_the_tutorials() -> None:
         "dropout": 0,
     }
     assert defaults == tutorial
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_sets_every_value_of_network_training_and_inference_but_the_seed(name: str) -> None:
+    keys = [option.removeprefix("--set-param=").split("=")[0] for option in RECIPES[name]]
+    sections = ("model", "train", "infer")
+    assert keys == [f"{section}.{key}" for section in sections for key in PARAMS[section] if key != "seed"]
+
+
+def test_the_recipe_tutorial_is_the_committed_values() -> None:
+    for option in RECIPES["tutorial"]:
+        key, value = option.removeprefix("--set-param=").split("=")
+        section, name = key.split(".")
+        assert yaml.safe_load(value) == PARAMS[section][name]
 
 
 def test_git_ignores_what_the_pipeline_writes_and_keeps_the_metrics() -> None:

@@ -29,7 +29,7 @@ RANDOM = {
     "epochs": 4,
     "validation_size": 100,
 }
-CNN = {"network": "cnn", "width": 4, "precision": "bf16"}
+CNN = {"network": "cnn", "width": 4, "precision": "bf16", "optimizer": "muon"}
 
 
 def test_the_weights_equal_those_of_the_tutorial(dataset: Path, tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_the_weights_equal_those_of_the_tutorial(dataset: Path, tmp_path: Path) 
 def test_it_learns(network: Network, dataset: Path, tmp_path: Path) -> None:
     trained(dataset, tmp_path, epochs=5, batch_size=16, network=network, width=8)
     images, labels = read_split(dataset, "t10k")
-    assert (infer(load(tmp_path / "model.pth", network, 32, 8), images).argmax(1) == labels).float().mean() > 0.95
+    assert (infer(load(tmp_path / "model.pth", network, 32, 8, 1), images).argmax(1) == labels).float().mean() > 0.95
 
 
 @pytest.mark.parametrize("values", [{}, RANDOM, RANDOM | CNN])
@@ -79,6 +79,7 @@ def test_the_same_values_give_the_same_bytes_and_another_seed_others(
 
 OTHERS = {
     "batch_size": 32,
+    "optimizer": "muon",
     "learning_rate": 0.01,
     "schedule": "one_cycle",
     "momentum": 0.9,
@@ -120,7 +121,7 @@ def test_validation_images_are_the_last_ones_and_not_trained_on(
     files = trained(dataset, tmp_path, validation_size=100, batch_size=16, epochs=5)
     assert all(order.tolist() == list(range(500)) for order in orders)
     images, labels = read_split(dataset, "train")
-    guesses = load(tmp_path / "model.pth", "mlp", 32, 64)(images[500:]).argmax(1)
+    guesses = load(tmp_path / "model.pth", "mlp", 32, 64, 1)(images[500:]).argmax(1)
     accuracy = json.loads(files["training.json"])["validation_accuracy"]
     assert accuracy == pytest.approx((guesses == labels[500:]).float().mean().item())
     assert accuracy > 0.9
