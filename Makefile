@@ -18,6 +18,10 @@ test: .venv/installed-tests
 check: .venv/installed
 	@.venv/bin/python tests/check.py $(OPTIONS)
 
+# Prints the tables of benchmarks/README.md, measured here; OPTIONS=--short tries whether all of it runs.
+bench: repro .venv/installed-tests
+	PYTHONPATH=stages .venv/bin/python benchmarks/bench.py $(OPTIONS)
+
 .venv/installed: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
 	@echo "Setting up .venv: some minutes and 6 GB"
@@ -29,4 +33,4 @@ check: .venv/installed
 	.venv/bin/python -m pip install --quiet --require-hashes --requirement tests/requirements.txt
 	touch $@
 
-.PHONY: repro test check
+.PHONY: repro test check bench

@@ -1,37 +1,54 @@
-"""Runs a recipe with several seeds, by `dvc exp run`, and prints a row of the README's table.
+"""Runs a recipe with several seeds by `dvc exp run`, prints its row of the README's tables and adds it to accuracy.csv.
 
 python benchmarks/recipe.py quick                                      # the accuracy on the test split
 python benchmarks/recipe.py quick --held-out 10000 train.flip=false    # of images held out, to choose values by
 """
 
+import csv
 import json
 import subprocess
 import time
 from pathlib import Path
 from statistics import mean, stdev
 
-import torch
 from cyclopts import App
+from dataset import read_split
+from dvc.api import params_show
+from model import infer, load
+
+RESULTS = Path(__file__).with_name("accuracy.csv")
 
 
 def recipe(name: str, /, *values: str, seeds: int = 3, held_out: int = 0) -> None:
     """Run recipes/NAME with other VALUES, each section.key=value; with `held_out` train alone, on the other images."""
     options = Path("recipes", name).read_text().split()
     options += [f"--set-param={value}" for value in (*values, f"train.validation_size={held_out}")]
-    target, file, key = ["train"], "training.json", "validation_accuracy"
-    if not held_out:
-        target, file, key = [], "metrics.json", "accuracy"
     accuracies, times = [], []
     for seed in range(seeds):
+        command = ["dvc", "exp", "run", "--force", *options, f"--set-param=train.seed={seed}"]
         start = time.monotonic()
-        subprocess.run(
-            ["dvc", "exp", "run", "--force", *options, f"--set-param=train.seed={seed}", *target], check=True
-        )
+        subprocess.run([*command, "train"] if held_out else command, check=True)
         times.append(time.monotonic() - start)
-        accuracies.append(json.loads(Path(file).read_text())[key])
-    parameters = sum(weights.numel() for weights in torch.load("model.pth", weights_only=True).values())
-    spread = f" ± {stdev(accuracies):.4f}" if seeds > 1 else ""
-    print(f"| {' '.join([name, *values])} | {mean(accuracies):.4f}{spread} | {parameters:,} | {mean(times):.0f} s |")
+        accuracies.append(held_out_accuracy(held_out) if held_out else test_accuracy())
+    weights = sum(tensor.numel() for tensor in load(Path("model.pth"), **params_show()["model"]).parameters())
+    spread = stdev(accuracies) if seeds > 1 else 0
+    split = "held out" if held_out else "test"
+    row = [" ".join([name, *values]), split, f"{mean(accuracies):.4f}", f"{spread:.4f}", weights, round(mean(times))]
+    with RESULTS.open("a") as file:
+        csv.writer(file, lineterminator="\n").writerow(row)
+    print(f"| {row[0]} | {row[2]} ± {row[3]} | {weights:,} | {row[5]} s |")
+
+
+def test_accuracy() -> float:
+    return json.loads(Path("metrics.json").read_text())["accuracy"]
+
+
+def held_out_accuracy(count: int) -> float:
+    """The accuracy of model.pth on the last `count` images of the training split, answered as `evaluate` does."""
+    params = params_show()
+    images, labels = read_split(Path("data/FashionMNIST"), "train")
+    logits = infer(load(Path("model.pth"), **params["model"]), images[-count:], **params["infer"])
+    return (logits.argmax(1) == labels[-count:]).double().mean().item()
 
 
 if __name__ == "__main__":

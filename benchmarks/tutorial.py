@@ -32,13 +32,14 @@ def train(data: DataLoader, model: nn.Module, optimizer: torch.optim.Optimizer) 
 
 def test(data: DataLoader, model: nn.Module) -> None:
     model.eval()
-    loss = correct = 0.0
+    loss = correct = count = 0.0
     with torch.no_grad():
         for images, labels in data:
             logits = model(images)
             loss += nn.functional.cross_entropy(logits, labels).item() / len(data)
             correct += (logits.argmax(1) == labels).sum().item()
-    print(f"Accuracy: {correct / 10000:.4f}, mean loss of a batch: {loss:.4f}")
+            count += len(labels)
+    print(f"Accuracy: {correct / count:.4f}, mean loss of a batch: {loss:.4f}")
 
 
 def main() -> None:

@@ -57,7 +57,7 @@ def run(stage: Callable[..., None]) -> None:
 
 
 def _end_with_parent() -> None:
-    """End this process when its parent, DVC, ends: killed alone, DVC would leave it running beside the next run."""
+    """End this process when its parent ends, DVC or torchrun: killed alone, that would leave it beside the next run."""
     parent = os.getppid()
 
     def watch() -> None:
@@ -65,6 +65,8 @@ def _end_with_parent() -> None:
             time.sleep(0.1)
         os._exit(1)
 
-    if os.getsid(parent) != os.getsid(0):  # DVC was gone before this line: the parent is another than started this
+    # In another session, the parent is not what started this: DVC was gone before this line. But torchrun gives each
+    # of its processes a session of its own.
+    if os.getsid(parent) != os.getsid(0) and "TORCHELASTIC_RUN_ID" not in os.environ:
         os._exit(1)
     threading.Thread(target=watch, daemon=True).start()

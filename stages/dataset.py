@@ -17,10 +17,15 @@ def split_files(dataset: Path, split: Split) -> tuple[Path, Path]:
 
 
 def read_split(dataset: Path, split: Split) -> tuple[Tensor, Tensor]:
-    """Images as float32 [N, 1, 28, 28] from 0 to 1, equal to torchvision's `ToTensor`, and labels as int64 [N]."""
+    """Images as uint8 [N, 1, 28, 28], from black to white, and labels as int64 [N]."""
     image_file, label_file = split_files(dataset, split)
     images = np.fromfile(image_file, np.uint8, offset=16)
     labels = np.fromfile(label_file, np.uint8, offset=8)
     if len(images) != 28 * 28 * len(labels):
         sys.exit(f"{image_file}: not the 28x28 images of the {len(labels)} labels beside it; run `dvc repro download`")
-    return torch.from_numpy(images).view(-1, 1, 28, 28).float().div(255), torch.from_numpy(labels).long()
+    return torch.from_numpy(images).view(-1, 1, 28, 28), torch.from_numpy(labels).long()
+
+
+def to_floats(images: Tensor) -> Tensor:
+    """Images as the networks take them: float32 from 0 to 1, equal to torchvision's `ToTensor`."""
+    return images.float().div_(255)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from dataset import to_floats
 from torch import Tensor, nn
 
 Device = Literal["auto", "cuda", "mps", "cpu"]
@@ -15,14 +16,14 @@ Network = Literal["mlp", "cnn"]
 class MLP(nn.Module):
     """The PyTorch Quickstart's network: images [N, 1, 28, 28] to logits [N, 10]."""
 
-    def __init__(self, hidden_size: int, dropout: float) -> None:
+    def __init__(self, hidden_size: int) -> None:
         super().__init__()
         self.flatten = nn.Flatten()
-        self.linear_relu_stack = nn.Sequential(  # of five, so that the weights have the Quickstart's names
+        self.linear_relu_stack = nn.Sequential(
             nn.Linear(28 * 28, hidden_size),
-            nn.Sequential(nn.ReLU(), nn.Dropout(dropout)),
+            nn.ReLU(),
             nn.Linear(hidden_size, hidden_size),
-            nn.Sequential(nn.ReLU(), nn.Dropout(dropout)),
+            nn.ReLU(),
             nn.Linear(hidden_size, 10),
         )
 
@@ -53,18 +54,18 @@ def convolution(inputs: int, outputs: int, pool: int = 1) -> nn.Sequential:
     return nn.Sequential(Convolution(inputs, outputs), pooling, nn.BatchNorm2d(outputs), nn.ReLU())
 
 
-def cnn(width: int, blocks: int, dropout: float) -> nn.Sequential:
+def cnn(width: int, blocks: int) -> nn.Sequential:
     """Convolutions at 27x27 pixels, then `blocks` residual blocks each at 13x13, 6x6 and 3x3 pixels."""
     layers: list[nn.Module] = [nn.Conv2d(1, width // 2, 2), nn.ReLU()]
     for inputs, outputs in ((width // 2, width), (width, 2 * width), (2 * width, 4 * width)):
         layers.append(convolution(inputs, outputs, pool=2))
         layers += [Residual(convolution(outputs, outputs), convolution(outputs, outputs)) for _ in range(blocks)]
-    return nn.Sequential(*layers, nn.MaxPool2d(3), nn.Flatten(), nn.Dropout(dropout), nn.Linear(4 * width, 10))
+    return nn.Sequential(*layers, nn.MaxPool2d(3), nn.Flatten(), nn.Linear(4 * width, 10))
 
 
-def build(network: Network, hidden_size: int, width: int, blocks: int, dropout: float = 0.0) -> nn.Module:
+def build(network: Network, hidden_size: int, width: int, blocks: int) -> nn.Module:
     """The network that the section `model` of params.yaml declares: images [N, 1, 28, 28] to logits [N, 10]."""
-    return MLP(hidden_size, dropout) if network == "mlp" else cnn(width, blocks, dropout)
+    return MLP(hidden_size) if network == "mlp" else cnn(width, blocks)
 
 
 def load(file: Path, network: Network, hidden_size: int, width: int, blocks: int) -> nn.Module:
@@ -79,7 +80,7 @@ def load(file: Path, network: Network, hidden_size: int, width: int, blocks: int
 
 
 def infer(network: nn.Module, images: Tensor, test_time_flip: bool = False, test_time_shift: int = 0) -> Tensor:
-    """The logits [N, 10] of images [N, 1, 28, 28], without dropout.
+    """The logits [N, 10] of images, uint8 [N, 1, 28, 28].
 
     `test_time_flip` averages with the mirror image, `test_time_shift` with the image so many pixels aside.
     """
@@ -87,7 +88,9 @@ def infer(network: nn.Module, images: Tensor, test_time_flip: bool = False, test
     with torch.inference_mode():
         return torch.cat(
             [
-                torch.stack([network(view) for view in views(batch, test_time_flip, test_time_shift)]).mean(0)
+                torch.stack([network(view) for view in views(to_floats(batch), test_time_flip, test_time_shift)]).mean(
+                    0
+                )
                 for batch in images.split(1000)
             ]
         )
@@ -110,5 +113,6 @@ def set_up(device: Device, threads: int) -> torch.device:
     if chosen.type != "cpu":  # whose kernels are deterministic, and the call takes a second
         os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # without it CUDA's matrix products refuse to be
         torch.use_deterministic_algorithms(True)
+        torch.accelerator.set_device_index(int(os.environ.get("LOCAL_RANK", 0)))  # as torchrun numbers its processes
     print(f"Using {chosen} device")
     return chosen

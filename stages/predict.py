@@ -58,13 +58,13 @@ def is_hidden(path: Path) -> bool:
 
 
 def read_picture(file: Path) -> Tensor:
-    """The picture as the dataset has them: float32 [1, 28, 28], grey from 0 to 1, light on a dark ground."""
+    """The picture as the dataset has them: uint8 [1, 28, 28], light on a dark ground."""
     try:
         with Image.open(file) as picture:
             grey = ImageOps.pad(ImageOps.exif_transpose(picture).convert("L"), (28, 28))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         sys.exit(f"{file}: cannot be read as a picture ({error}); replace or remove it")
-    return torch.from_numpy(np.array(grey)).float().div(255)[None]
+    return torch.from_numpy(np.array(grey))[None]
 
 
 if __name__ == "__main__":

@@ -10,8 +10,9 @@ import augment
 import checkpoint
 import numpy as np
 import torch
+import torch.distributed as dist
 from command import Count, Fraction, NonNegative, Pixels, Positive, Seed, Threads, run
-from dataset import read_split, split_files
+from dataset import read_split, split_files, to_floats
 from files import write, write_csv, write_json
 from model import Device, Network, build, infer, set_up
 from torch import Tensor, nn
@@ -40,8 +41,6 @@ def train(
     shuffle: bool,
     flip: bool,
     shift: Pixels,
-    erase: Fraction,
-    dropout: Fraction,
     precision: Literal["fp32", "bf16"],
     validation_size: NonNegative,
     network: Network,
@@ -53,7 +52,8 @@ def train(
 ) -> None:
     """Train on the training split, but for its last `validation_size` images, and save the `state_dict`.
 
-    Goes on from the last finished epoch of a run that was killed, if nothing it depends on has changed.
+    Goes on from the last finished epoch of a run that was killed, if nothing it depends on has changed. Started by
+    torchrun, each of its processes takes a share of every batch, and the first one writes.
     """
     values = {name: value for name, value in locals().items() if not isinstance(value, Path)}
     on = set_up(device, threads)
@@ -63,32 +63,41 @@ def train(
     if size < 1:
         sys.exit(f"--validation_size {validation_size}: leaves nothing to train on of {len(labels)} images")
     steps = -(-size // batch_size)
+    if dist.is_torchelastic_launched():
+        dist.init_process_group()
+    rank, processes = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    if 0 < size % batch_size < processes or batch_size < processes:
+        sys.exit(
+            f"--batch_size {batch_size}: a batch has fewer images than the {processes} processes of `launch.train`"
+        )
 
     torch.manual_seed(seed)
-    model = build(network, hidden_size, width, blocks, dropout).to(on).to(memory_format=torch.channels_last)
+    model = build(network, hidden_size, width, blocks).to(on).to(memory_format=torch.channels_last)
     steppers = optimize(model, optimizer, learning_rate, momentum, weight_decay, schedule, epochs * steps)
     parts = [model, *steppers]
+    shared = nn.parallel.DistributedDataParallel(model) if processes > 1 else model
     history: list[dict[str, float]] = []
     print(model)
     if state := checkpoint.load(checkpoint_file, run_fingerprint):
         for part, saved in zip(parts, state["parts"], strict=True):
             part.load_state_dict(saved)
         history = state["history"]
-        report(curves_file, training_file, history)
+        if rank == 0:
+            report(curves_file, training_file, history)
         print(f"Going on after epoch {len(history)}")
 
     def step(batch: Tensor) -> Tensor:
-        """Learn from the images of those numbers; returns their mean loss."""
-        inputs = images[batch]
+        """Learn from this process's share of the images of those numbers; returns its part of their mean loss."""
+        share = batch.tensor_split(processes)[rank]
+        inputs = images[share]
         if flip:
             inputs = augment.flip(inputs)
         if shift:
             inputs = augment.shift(inputs, shift)
-        if erase:
-            inputs = augment.erase(inputs, erase)
         with torch.autocast(on.type, torch.bfloat16, enabled=precision == "bf16"):
-            logits = model(inputs)
-        loss = nn.functional.cross_entropy(logits.float(), labels[batch], label_smoothing=label_smoothing)
+            logits = shared(to_floats(inputs))
+        loss = nn.functional.cross_entropy(logits.float(), labels[share], label_smoothing=label_smoothing)
+        loss = loss * (len(share) * processes / len(batch))  # the gradients are averaged over the processes
         loss.backward()
         for stepper in steppers:
             stepper.step()
@@ -98,8 +107,10 @@ def train(
     with tqdm(total=epochs * steps, initial=len(history) * steps, unit="batch", disable=None) as bar:
         for epoch in range(len(history) + 1, epochs + 1):
             # All randomness of an epoch is a function of (seed, epoch): a checkpoint needs no generator's state.
-            torch.manual_seed(int(np.random.SeedSequence((seed, epoch)).generate_state(1, np.uint64)[0]))
+            seed_all(seed, epoch)
             order = torch.randperm(size) if shuffle else torch.arange(size)
+            if rank:
+                seed_all(seed, epoch, rank)  # the order is of all processes, the changes of images of each
             model.train()
             loss = train_epoch(step, order.to(on), batch_size, bar)
             if not isfinite(loss):
@@ -107,14 +118,23 @@ def train(
             results = {"train_loss": loss} | validate(model, images[size:], labels[size:])
             bar.write(f"Epoch {epoch}/{epochs}: " + ", ".join(f"{name} {value:.4f}" for name, value in results.items()))
             history.append({"epoch": epoch} | results)
-            state = {"parts": [part.state_dict() for part in parts], "history": history}
-            checkpoint.save(checkpoint_file, run_fingerprint, state)
-            report(curves_file, training_file, history)
+            if rank == 0:
+                state = {"parts": [part.state_dict() for part in parts], "history": history}
+                checkpoint.save(checkpoint_file, run_fingerprint, state)
+                report(curves_file, training_file, history)
 
-    weights = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
-    write(model_file, checkpoint.serialized(weights))
-    print(f"Saved the weights to {model_file}")
-    checkpoint_file.unlink()
+    if rank == 0:
+        weights = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
+        write(model_file, checkpoint.serialized(weights))
+        print(f"Saved the weights to {model_file}")
+        checkpoint_file.unlink()
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def seed_all(*numbers: int) -> None:
+    """Seed PyTorch from all of the numbers."""
+    torch.manual_seed(int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]))
 
 
 def optimize(
@@ -151,6 +171,9 @@ def train_epoch(step: Callable[[Tensor], Tensor], order: Tensor, batch_size: int
         if number % 100 == 0:
             seen = number * batch_size + len(batch)
             bar.write(f"loss: {loss.item():>7f} [{seen:>5d}/{len(order):>5d}]")
+    if dist.is_initialized():
+        dist.all_reduce(total)
+        total /= dist.get_world_size()
     return (total / len(order)).item()
 
 

@@ -19,6 +19,7 @@ from train import train
 
 ROOT = Path(__file__).parent.parent
 PARAMS: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "params.yaml").read_text())
+LAUNCH = PARAMS.pop("launch")  # which goes into a command, and not to a stage
 STAGES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 RECIPES = {file.name: file.read_text().split() for file in sorted((ROOT / "recipes").iterdir())}
 DEFAULTS: dict[str, Any] = PARAMS["train"] | PARAMS["model"] | PARAMS["compute"]
@@ -182,13 +183,11 @@ def fresh(tmp_path_factory: pytest.TempPathFactory, manifest: Path, source: Path
         model={"hidden_size": 32},
         train={
             "learning_rate": 0.05,
-            "dropout": 0.1,
             "epochs": 8,
             "batch_size": 16,
             "momentum": 0.9,
             "shuffle": True,
             "flip": True,
-            "erase": 0.1,
             "schedule": "one_cycle",
             "validation_size": 100,
         },

@@ -33,15 +33,3 @@ def test_shift_moves_each_image_as_a_whole_and_lets_black_in() -> None:
         ]
         moves.add(move)
     assert len(moves) == 25
-
-
-def test_erase_fills_a_rectangle_with_noise_in_that_share_of_the_images() -> None:
-    erased = (augment.erase(IMAGES, 0.5) != IMAGES)[:, 0]
-    changed = erased.any(2).any(1)
-    assert 200 < changed.sum() < 300
-    for mask in erased[changed]:
-        rows, columns = mask.any(1).nonzero().flatten(), mask.any(0).nonzero().flatten()
-        assert mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].all()
-    shares = erased[changed].double().mean((1, 2))
-    assert shares.min() > 0.005
-    assert shares.max() < 0.4

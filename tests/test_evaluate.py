@@ -34,7 +34,7 @@ def results(
     """Of a network that never answers class 9."""
     logits = torch.randn(200, 10, generator=torch.Generator().manual_seed(0))
     logits[:, 9] = -10
-    torch.save(MLP(32, 0.5).state_dict(), tmp_path / "model.pth")
+    torch.save(MLP(32).state_dict(), tmp_path / "model.pth")
     monkeypatch.setattr(evaluate_module, "infer", lambda *_: logits)
     evaluate(dataset, tmp_path / "model.pth", *(tmp_path / name for name in OUTPUTS), **VALUES)
     with (tmp_path / "confusion.csv").open() as confusion, (tmp_path / "classes.csv").open() as classes:
@@ -74,7 +74,7 @@ def test_a_broken_model_is_named(content: bytes, dataset: Path, tmp_path: Path) 
     assert [path.name for path in tmp_path.iterdir()] == ["model.pth"]
 
 
-@pytest.mark.parametrize("other", [MLP(16, dropout=0.0), cnn(32, 1, dropout=0.0)])
+@pytest.mark.parametrize("other", [MLP(16), cnn(32, 1)])
 def test_a_model_of_another_network_is_named(other: nn.Module, dataset: Path, tmp_path: Path) -> None:
     torch.save(other.state_dict(), tmp_path / "model.pth")
     with pytest.raises(SystemExit, match=r"model\.pth: not the weights of the network mlp of hidden_size 32; run"):

@@ -3,7 +3,6 @@
 import csv
 from pathlib import Path
 
-import numpy as np
 import pytest
 from conftest import VALUES as ANSWERING
 from conftest import trained
@@ -27,7 +26,7 @@ def pictures(dataset: Path, tmp_path: Path) -> Path:
     (tmp_path / "pictures" / "more").mkdir(parents=True)
     images, _ = read_split(dataset, "t10k")
     for number, name in enumerate(["0.png", "1.png", "more/2.bmp"]):
-        Image.fromarray((images[number, 0].numpy() * 255).round().astype(np.uint8)).save(tmp_path / "pictures" / name)
+        Image.fromarray(images[number, 0].numpy()).save(tmp_path / "pictures" / name)
     for hidden in (".hidden", ".folder/hidden"):
         (tmp_path / "pictures" / hidden).parent.mkdir(exist_ok=True)
         (tmp_path / "pictures" / hidden).write_text("not a picture")
@@ -68,7 +67,7 @@ def test_colour_size_and_shape_are_adapted(tmp_path: Path) -> None:
     Image.new("RGBA", (280, 140), (255, 255, 255, 255)).save(tmp_path / "wide.png")
     picture = read_picture(tmp_path / "wide.png")
     assert picture.shape == (1, 28, 28)
-    assert picture[0, 7:21].min() == 1
+    assert picture[0, 7:21].min() == 255
     assert picture[0, :6].max() == 0
 
 

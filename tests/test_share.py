@@ -99,7 +99,7 @@ def test_the_model_and_its_metrics_are_had_without_the_pipeline(team: Team, ann:
 
     consumer.run("dvc", "artifacts", "get", url, "fashion-mnist-classifier", "--rev", "v1.0.0")
     assert (elsewhere / "model.pth").read_bytes() == (ann.path / "model.pth").read_bytes()
-    MLP(32, dropout=0.0).load_state_dict(torch.load(elsewhere / "model.pth", weights_only=True))
+    MLP(32).load_state_dict(torch.load(elsewhere / "model.pth", weights_only=True))
 
     consumer.run("dvc", "get", url, "metrics.json", "--rev", TAG)
     assert (elsewhere / "metrics.json").read_bytes() == (ann.path / "metrics.json").read_bytes()

@@ -1,0 +1,259 @@
+"""Measures times and memory, against the tutorial's script and the floors of the machine, and prints tables.
+
+Alternatives take turns in one run, for machines are noisy; a ratio is the median over the turns, with its range.
+"""
+
+import contextlib
+import gzip
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import linear_regression, median
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+import train as train_module
+import tutorial
+import yaml
+from cyclopts import App
+from dataset import Split, read_split, split_files
+from model import Convolution, cnn
+from PIL import Image
+from torch import nn
+from torch.utils.data import DataLoader
+from torchvision.datasets import FashionMNIST
+from torchvision.transforms import ToTensor
+
+ROOT = Path(__file__).parent.parent
+DATASET = ROOT / "data" / "FashionMNIST"
+SPLITS: tuple[Split, ...] = ("train", "t10k")
+# In a small process of its own: what Linux calls the peak of a process includes that of the one it was forked from.
+MEASURE = """
+import resource, subprocess, sys, time
+start = time.perf_counter()
+subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+DVC = [Path(sys.executable).with_name("dvc"), "repro", "--quiet"]
+
+
+def bench(*, short: bool = False) -> None:
+    """Print every table; `short` takes few images and turns, to see that all of it runs."""
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    torch.set_num_threads(2)
+    turns, share, growth = (1, 0.05, (0.02, 0.04)) if short else (5, 1.0, (1.0, 4.0, 16.0))
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["DVC_SITE_CACHE_DIR"] = f"{folder}/site"
+        project = copy_project(Path(folder) / "project", share)
+        print("| what | time | against | time | ratio (range) |\n|---|---|---|---|---|")
+        bench_training(project, turns)
+        bench_convolutions(turns, share)
+        bench_commands(project, turns)
+        bench_processes(project, turns)
+        print("\n| images | stage | time | peak memory |\n|---|---|---|---|")
+        bench_growth(Path(folder), growth)
+
+
+def copy_project(folder: Path, factor: float, pictures: int = 0) -> Path:
+    """The project in `folder`, its dataset `factor` times the images and in a source on disk, its tables empty."""
+    ignored = shutil.ignore_patterns(".venv", ".git", "cache", "tmp", "__pycache__", "FashionMNIST", "*.lock")
+    shutil.copytree(ROOT, folder, ignore=ignored)
+    source = folder.with_name(f"{folder.name}-source")
+    source.mkdir()
+    raw = folder / "data" / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    for split in SPLITS:
+        arrays = [tensor.numpy().astype(np.uint8) for tensor in read_split(DATASET, split)]
+        chosen = np.arange(round(len(arrays[1]) * factor)) % len(arrays[1])
+        for path, array in zip(split_files(raw.parent, split), (arrays[0][:, 0], arrays[1]), strict=True):
+            header = np.array([2048 + array.ndim, len(chosen), *array.shape[1:]], ">i4")
+            path.write_bytes(header.tobytes() + array[chosen].tobytes())
+            with gzip.open(source / f"{path.name}.gz", "wb", compresslevel=1) as file:
+                file.write(path.read_bytes())
+    images, _ = read_split(DATASET, "t10k")
+    for number in range(pictures):
+        Image.fromarray(images[number, 0].numpy()).save(folder / "data" / "pictures" / f"{number}.png")
+    digests = subprocess.check_output(["sha256sum", *sorted(path.name for path in raw.iterdir())], cwd=raw)
+    (folder / "data" / "FashionMNIST.sha256").write_bytes(digests)
+    set_params(folder, "download", sources=[source.as_uri()])
+    (folder / ".dvc" / "config.local").write_text("[core]\n    no_scm = true\n")
+    return folder
+
+
+def set_params(project: Path, section: str, **values: Any) -> None:
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    params[section] |= values
+    (project / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+
+
+def measured(command: list[str | Path], folder: Path) -> tuple[float, float]:
+    """The seconds that a command takes, and the peak memory of its largest process in MB."""
+    printed = subprocess.check_output([sys.executable, "-c", MEASURE, *command], cwd=folder, text=True)
+    seconds, memory = printed.split()
+    return float(seconds), float(memory) / 1024
+
+
+def compare(one: str, times: list[float], other: str, other_times: list[float]) -> None:
+    """A row of the table of two alternatives that took turns."""
+    ratio = [time / other for time, other in zip(times, other_times, strict=True)]
+    print(f"| {one} | {median(times):.2f} s | {other} | {median(other_times):.2f} s ", end="")
+    print(f"| {median(ratio):.2f} ({min(ratio):.2f} to {max(ratio):.2f}) |", flush=True)
+
+
+def timed(function: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def bench_training(project: Path, turns: int) -> None:
+    """An epoch of the default values: the stage's, the tutorial's, and the bare matrix products."""
+    dataset = project / "data" / "FashionMNIST"
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    values = params["train"] | params["model"] | params["compute"] | {"device": "cpu", "epochs": turns}
+    values["learning_rate"] = float(values["learning_rate"])
+    model = tutorial.NeuralNetwork()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    loader = DataLoader(FashionMNIST(root=dataset.parent, train=True, transform=ToTensor()), batch_size=64)
+    images, _ = read_split(dataset, "train")
+    inputs = images.view(-1, 784).float()
+    times: dict[str, list[float]] = {"stage": [], "tutorial": [], "products": []}
+    train_epoch = train_module.train_epoch
+
+    def turn(*arguments: Any) -> float:
+        times["products"].append(timed(lambda: matrix_products(inputs)))
+        times["tutorial"].append(timed(lambda: tutorial.train(loader, model, optimizer)))
+        start = time.perf_counter()
+        loss = train_epoch(*arguments)
+        times["stage"].append(time.perf_counter() - start)
+        return loss
+
+    written = [project / name for name in ("model", "curves", "training", "checkpoint")]
+    with mock.patch("train.train_epoch", turn), Path(os.devnull).open("w") as null, contextlib.redirect_stdout(null):
+        train_module.train(dataset, *written, **values)
+    compare("the tutorial's epoch", times["tutorial"], "the stage's", times["stage"])
+    compare("the stage's epoch", times["stage"], "its matrix products alone", times["products"])
+
+
+def matrix_products(inputs: torch.Tensor) -> None:
+    """Those of an epoch of the MLP in batches of 64: forward, and backward but for the gradient of the images."""
+    weights = [torch.randn(512, 784), torch.randn(512, 512), torch.randn(10, 512)]
+    layers = [torch.randn(64, 512), torch.randn(64, 512), torch.randn(64, 10)]
+    forward, backward = [torch.empty_like(layer) for layer in layers], [torch.empty_like(weight) for weight in weights]
+    for batch in inputs.split(64):
+        for number, (weight, layer) in enumerate(zip(weights, layers, strict=True)):
+            below, layer = (layers[number - 1] if number else batch)[: len(batch)], layer[: len(batch)]
+            torch.mm(below, weight.T, out=forward[number][: len(batch)])
+            torch.mm(layer.T, below, out=backward[number])
+            if number:
+                torch.mm(layer, weight, out=forward[number - 1][: len(batch)])
+
+
+def bench_convolutions(turns: int, share: float) -> None:
+    """A step of the network of the recipe best in bf16: the whole, its convolutions alone, and what is no kernel."""
+    model = cnn(64 if share == 1 else 4, 1).to(memory_format=torch.channels_last)
+    images, labels = torch.rand(256, 1, 28, 28), torch.randint(10, (256,))
+    seen: list[tuple[nn.Module, torch.Tensor, torch.Tensor]] = []
+
+    def see(layer: nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
+        first = inputs[0] is images  # which needs no gradient
+        seen.append((layer, inputs[0].detach().bfloat16().requires_grad_(not first), torch.ones_like(output)))
+
+    def step() -> None:
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = model(images)
+        nn.functional.cross_entropy(logits.float(), labels).backward()
+
+    def convolutions() -> None:
+        for layer, inputs, gradient in seen:
+            with torch.autocast("cpu", torch.bfloat16):
+                output = layer(inputs)
+            output.backward(gradient)
+
+    hooks = [
+        layer.register_forward_hook(see) for layer in model.modules() if isinstance(layer, Convolution | nn.Conv2d)
+    ]
+    step()
+    for hook in hooks:
+        hook.remove()
+    times = [(timed(step), timed(convolutions)) for _ in range(5 * turns)]
+    compare("a step of best's network", [one for one, _ in times], "its convolutions alone", [two for _, two in times])
+    with torch.profiler.profile() as profile:
+        seconds = timed(step)
+    kernels = sum(event.self_cpu_time_total for event in profile.key_averages() if event.key.startswith("aten::")) / 1e6
+    speed = 256 / median(one for one, _ in times)
+    print(f"| {speed:.0f} images/s | | share of the time outside the kernels | | {1 - kernels / seconds:.3f} |")
+
+
+def bench_commands(project: Path, turns: int) -> None:
+    """Whole commands: the pipeline with an empty cache, one stage of it, and nothing to do."""
+    runs: dict[str, list[float]] = {"cold": [], "script": [], "predict": [], "import": [], "nothing": [], "empty": []}
+    script = [sys.executable, ROOT / "benchmarks" / "tutorial.py"]
+    empty = project.with_name("empty")
+    (empty / ".dvc").mkdir(parents=True)
+    shutil.copy(project / ".dvc" / "config.local", empty / ".dvc" / "config")
+    stages = {name: {"cmd": f"touch {name}", "outs": [name]} for name in ("one", "two", "three", "four")}
+    (empty / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+    measured(DVC, empty)
+    for turn in range(turns):
+        shutil.rmtree(project / ".dvc" / "cache", ignore_errors=True)
+        (project / "dvc.lock").unlink(missing_ok=True)
+        runs["script"].append(measured(script, project)[0])
+        runs["cold"].append(measured(DVC, project)[0])
+        runs["nothing"].append(measured(DVC, project)[0])
+        runs["empty"].append(measured(DVC, empty)[0])
+        runs["import"].append(measured([sys.executable, "-c", "import torch"], project)[0])
+        set_params(project, "predict", index=turn + 1)
+        runs["predict"].append(measured(DVC, project)[0])
+    together = [one + two for one, two in zip(runs["import"], runs["nothing"], strict=True)]
+    compare("`dvc repro`, nothing cached", runs["cold"], "the tutorial's script", runs["script"])
+    compare("`dvc repro` of predict", runs["predict"], "`import torch` and `dvc repro` of nothing", together)
+    compare("`dvc repro` of nothing", runs["nothing"], "that of four empty stages", runs["empty"])
+
+
+def bench_processes(project: Path, turns: int) -> None:
+    """Half of an epoch of one process with one thread, the ideal, and an epoch of two such, with quick's network."""
+    set_params(project, "compute", threads=1)
+    set_params(project, "model", network="cnn", width=16)
+    set_params(project, "train", batch_size=256)
+    torchrun = "torchrun --standalone --nproc-per-node 2"
+    times: dict[str, list[float]] = {"python": [], torchrun: []}
+    for _ in range(turns):
+        for launch, seconds in times.items():
+            set_params(project, "launch", train=launch)
+            whole = []
+            for epochs in (1, 3):
+                set_params(project, "train", epochs=epochs)
+                whole.append(measured([*DVC, "--force", "--single-item", "train"], project)[0])
+            seconds.append((whole[1] - whole[0]) / 2)
+    compare("an epoch of two processes", times[torchrun], "half of one's", [time / 2 for time in times["python"]])
+
+
+def bench_growth(folder: Path, factors: tuple[float, ...]) -> None:
+    """Each stage on a multiple of the images, and the power of their number with which its time grows."""
+    times: dict[str, list[float]] = {}
+    _, torch_alone = measured([sys.executable, "-c", "import torch"], folder)
+    print(f"| | `import torch` | | {torch_alone:.0f} MB |")
+    for factor in factors:
+        project = copy_project(folder / f"times-{factor:g}", factor, pictures=round(625 * factor))
+        set_params(project, "train", epochs=1)
+        measured(DVC, project)
+        for name, stage in yaml.safe_load((project / "dvc.lock").read_text())["stages"].items():
+            seconds, memory = measured(["sh", "-c", stage["cmd"]], project)
+            times.setdefault(name, []).append(seconds)
+            print(f"| {factor:g} x | {name} | {seconds:.1f} s | {memory:.0f} MB |", flush=True)
+        shutil.rmtree(project)
+    for name, each in times.items():
+        slope, start = linear_regression(factors, each)
+        print(f"| each 1 x more | {name} | {slope:.2f} s after {start:.1f} s | |")
+
+
+if __name__ == "__main__":
+    App(default_command=bench)()
