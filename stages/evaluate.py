@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import torch
-from command import Classes, Count, NonNegative, Pixels, Threads, run
+from command import Classes, Count, NonNegative, Threads, run
 from dataset import read_split
 from files import write_csv, write_json
 from model import Device, Network, infer, load, set_up
@@ -20,11 +20,11 @@ def evaluate(
     *,
     classes: Classes,
     test_time_flip: bool,
-    test_time_shift: Pixels,
     network: Network,
     hidden_size: Count,
     width: Count,
     blocks: NonNegative,
+    members: Count,
     device: Device,
     threads: Threads,
 ) -> None:
@@ -32,7 +32,7 @@ def evaluate(
     on = set_up(device, threads)
     images, labels = read_split(dataset, "t10k")
     logits = infer(
-        load(model_file, network, hidden_size, width, blocks).to(on), images.to(on), test_time_flip, test_time_shift
+        load(model_file, network, hidden_size, width, blocks, members).to(on), images.to(on), test_time_flip
     ).cpu()
     predicted = logits.argmax(1)
     accuracy = (predicted == labels).double().mean().item()

@@ -63,44 +63,42 @@ def cnn(width: int, blocks: int) -> nn.Sequential:
     return nn.Sequential(*layers, nn.MaxPool2d(3), nn.Flatten(), nn.Linear(4 * width, 10))
 
 
-def build(network: Network, hidden_size: int, width: int, blocks: int) -> nn.Module:
+class Ensemble(nn.ModuleList):
+    """Networks that answer together: by the mean of their logits [N, 10]; in training by all, [members * N, 10]."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits = torch.stack([member(images) for member in self])
+        return logits.flatten(0, 1) if self.training else logits.mean(0)
+
+
+def build(network: Network, hidden_size: int, width: int, blocks: int, members: int) -> nn.Module:
     """The network that the section `model` of params.yaml declares: images [N, 1, 28, 28] to logits [N, 10]."""
-    return MLP(hidden_size) if network == "mlp" else cnn(width, blocks)
+    each = [MLP(hidden_size) if network == "mlp" else cnn(width, blocks) for _ in range(members)]
+    return each[0] if members == 1 else Ensemble(each)
 
 
-def load(file: Path, network: Network, hidden_size: int, width: int, blocks: int) -> nn.Module:
+def load(file: Path, network: Network, hidden_size: int, width: int, blocks: int, members: int) -> nn.Module:
     """The declared network with the weights in `file`, on the CPU."""
-    built = build(network, hidden_size, width, blocks)
+    built = build(network, hidden_size, width, blocks, members)
     try:
         built.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
     except Exception:  # a damaged pickle can raise any
         size = f"hidden_size {hidden_size}" if network == "mlp" else f"width {width}, blocks {blocks}"
+        size += f", members {members}" if members > 1 else ""
         sys.exit(f"{file}: not the weights of the network {network} of {size}; run `dvc repro train`")
     return built
 
 
-def infer(network: nn.Module, images: Tensor, test_time_flip: bool = False, test_time_shift: int = 0) -> Tensor:
-    """The logits [N, 10] of images, uint8 [N, 1, 28, 28].
-
-    `test_time_flip` averages with the mirror image, `test_time_shift` with the image so many pixels aside.
-    """
+def infer(network: nn.Module, images: Tensor, test_time_flip: bool = False) -> Tensor:
+    """The logits [N, 10] of images, uint8 [N, 1, 28, 28]; `test_time_flip` averages with those of the mirror image."""
     network.eval()
+    answers = []
     with torch.inference_mode():
-        return torch.cat(
-            [
-                torch.stack([network(view) for view in views(to_floats(batch), test_time_flip, test_time_shift)]).mean(
-                    0
-                )
-                for batch in images.split(1000)
-            ]
-        )
-
-
-def views(images: Tensor, flip: bool, shift: int) -> list[Tensor]:
-    """The images, and what they are averaged with at test time."""
-    moves = ((shift, shift), (shift, -shift), (-shift, shift), (-shift, -shift)) if shift else ()
-    seen = [images, *(nn.functional.pad(images, [right, -right, down, -down]) for right, down in moves)]
-    return seen + [view.flip(-1) for view in seen] if flip else seen
+        for batch in images.split(1000):
+            inputs = to_floats(batch)
+            logits = network(inputs)
+            answers.append((logits + network(inputs.flip(-1))) / 2 if test_time_flip else logits)
+    return torch.cat(answers)
 
 
 def set_up(device: Device, threads: int) -> torch.device:

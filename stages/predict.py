@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from command import Classes, Count, NonNegative, Pixels, Threads, run
+from command import Classes, Count, NonNegative, Threads, run
 from dataset import read_split
 from files import write_csv
 from model import Device, Network, infer, load, set_up
@@ -23,11 +23,11 @@ def predict(
     index: NonNegative,
     classes: Classes,
     test_time_flip: bool,
-    test_time_shift: Pixels,
     network: Network,
     hidden_size: Count,
     width: Count,
     blocks: NonNegative,
+    members: Count,
     device: Device,
     threads: Threads,
 ) -> None:
@@ -38,8 +38,8 @@ def predict(
         sys.exit(f"--index {index}: the test split has the images 0 to {len(labels) - 1}")
     files = sorted(path for path in pictures.rglob("*") if path.is_file() and not is_hidden(path.relative_to(pictures)))
     inputs = torch.stack([images[index], *(read_picture(file) for file in files)])
-    model = load(model_file, network, hidden_size, width, blocks).to(on)
-    probabilities = infer(model, inputs.to(on), test_time_flip, test_time_shift).softmax(1).cpu()
+    model = load(model_file, network, hidden_size, width, blocks, members).to(on)
+    probabilities = infer(model, inputs.to(on), test_time_flip).softmax(1).cpu()
     confidences, guesses = probabilities.max(1)
 
     print(f'Predicted: "{classes[guesses[0]]}", Actual: "{classes[labels[index]]}"')

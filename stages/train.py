@@ -47,6 +47,7 @@ def train(
     hidden_size: Count,
     width: Count,
     blocks: NonNegative,
+    members: Count,
     device: Device,
     threads: Threads,
 ) -> None:
@@ -72,7 +73,7 @@ def train(
         )
 
     torch.manual_seed(seed)
-    model = build(network, hidden_size, width, blocks).to(on).to(memory_format=torch.channels_last)
+    model = build(network, hidden_size, width, blocks, members).to(on).to(memory_format=torch.channels_last)
     steppers = optimize(model, optimizer, learning_rate, momentum, weight_decay, schedule, epochs * steps)
     parts = [model, *steppers]
     shared = nn.parallel.DistributedDataParallel(model) if processes > 1 else model
@@ -91,14 +92,15 @@ def train(
         share = batch.tensor_split(processes)[rank]
         inputs = images[share]
         if flip:
-            inputs = augment.flip(inputs)
+            inputs = augment.flip(inputs, mirrored[share])
         if shift:
             inputs = augment.shift(inputs, shift)
         with torch.autocast(on.type, torch.bfloat16, enabled=precision == "bf16"):
             logits = shared(to_floats(inputs))
-        loss = nn.functional.cross_entropy(logits.float(), labels[share], label_smoothing=label_smoothing)
+        targets = labels[share].repeat(members)
+        loss = nn.functional.cross_entropy(logits.float(), targets, label_smoothing=label_smoothing)
         loss = loss * (len(share) * processes / len(batch))  # the gradients are averaged over the processes
-        loss.backward()
+        (loss * members).backward()  # each member learns as it would alone
         for stepper in steppers:
             stepper.step()
         model.zero_grad()
@@ -107,6 +109,8 @@ def train(
     with tqdm(total=epochs * steps, initial=len(history) * steps, unit="batch", disable=None) as bar:
         for epoch in range(len(history) + 1, epochs + 1):
             # All randomness of an epoch is a function of (seed, epoch): a checkpoint needs no generator's state.
+            seed_all(seed)
+            mirrored = ((torch.rand(size) < 0.5) ^ (epoch % 2 == 0)).to(on)
             seed_all(seed, epoch)
             order = torch.randperm(size) if shuffle else torch.arange(size)
             if rank:

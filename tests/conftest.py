@@ -28,11 +28,11 @@ NAMES = [f"class {label}" for label in range(10)]
 VALUES: dict[str, Any] = {  # of what evaluates or predicts with a model of DEFAULTS
     "classes": NAMES,
     "test_time_flip": False,
-    "test_time_shift": 0,
     "network": "mlp",
     "hidden_size": 32,
     "width": 4,
     "blocks": 1,
+    "members": 1,
     "device": "cpu",
     "threads": 1,
 }

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from model import cnn, infer, load, set_up
+from model import build, cnn, infer, load, set_up
 
 
 def test_the_answer_to_an_image_does_not_depend_on_the_others() -> None:
@@ -23,17 +23,11 @@ def test_test_time_flip_averages_the_answers_to_an_image_and_its_mirror_image() 
     assert not torch.equal(infer(network, images), mean)
 
 
-def test_test_time_shift_averages_the_answers_to_an_image_and_it_moved_along_both_diagonals() -> None:
-    network = cnn(4, 1)
-    images = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
-    images[..., 10, 20] = 255
-    moved = [images]
-    for row, column in ((12, 22), (12, 18), (8, 22), (8, 18)):
-        moved.append(torch.zeros_like(images))
-        moved[-1][..., row, column] = 255
-    mean = torch.stack([infer(network, each) for each in moved]).mean(0)
-    assert torch.allclose(infer(network, images, test_time_shift=2), mean, atol=1e-6)
-    assert not torch.allclose(infer(network, images), mean, atol=1e-6)
+def test_an_ensemble_answers_by_the_mean_of_its_members() -> None:
+    ensemble = build("cnn", 32, 4, 1, members=3)
+    images = torch.randint(256, (20, 1, 28, 28), dtype=torch.uint8)
+    mean = sum(infer(member, images) for member in ensemble.children()) / 3
+    torch.testing.assert_close(infer(ensemble, images), mean)
 
 
 @dataclass
@@ -49,7 +43,7 @@ class Payload:
 def test_a_model_file_cannot_run_code(tmp_path: Path) -> None:
     torch.save({"weights": Payload(tmp_path / "touched")}, tmp_path / "model.pth")
     with pytest.raises(SystemExit, match=r"model\.pth: not the weights"):
-        load(tmp_path / "model.pth", "mlp", 32, 4, 1)
+        load(tmp_path / "model.pth", "mlp", 32, 4, 1, 1)
     assert not (tmp_path / "touched").exists()
 
 

@@ -1,6 +1,7 @@
 """The contract between dvc.yaml, params.yaml and the code: what is declared is exactly what is read."""
 
 import ast
+import csv
 import inspect
 import re
 import shutil
@@ -18,6 +19,8 @@ from dvc.utils.serialize import modify_yaml
 from torchvision.datasets import FashionMNIST
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+# Where the accuracy on a split is quoted.
+PAGES = {"test": ".", "held out": "benchmarks"}
 # The manifest fixes what `download` writes, whichever versions compute it.
 COMPUTING = STAGES.keys() - {"download"}
 
@@ -150,6 +153,7 @@ def test_the_defaults_are_the_tutorials() -> None:
         "network": "mlp",
         "validation_size": 0,
         "hidden_size": 512,
+        "members": 1,
     }
     assert defaults == tutorial
 
@@ -166,6 +170,18 @@ def test_the_recipe_tutorial_is_the_committed_values() -> None:
         key, value = option.removeprefix("--set-param=").split("=")
         section, name = key.split(".")
         assert yaml.safe_load(value) == PARAMS[section][name]
+
+
+def test_every_accuracy_measured_is_quoted_as_it_was_printed() -> None:
+    quoted = {split: (ROOT / folder / "README.md").read_text() for split, folder in PAGES.items()}
+    with (ROOT / "benchmarks" / "accuracy.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        printed = (
+            f"| {row['run']} | {row['accuracy']} ± {row['deviation']} | {int(row['weights']):,} | {row['seconds']} s |"
+        )
+        assert printed in quoted[row["split"]]
+    assert {row["run"] for row in rows if row["split"] == "test"} == RECIPES.keys()
 
 
 def test_git_ignores_what_the_pipeline_writes_and_keeps_the_metrics() -> None:
