@@ -74,6 +74,12 @@ def test_a_killed_run_goes_on_with_another_number_of_processes(
     assert_agree(plain, other)
 
 
+def test_more_processes_than_images_in_a_batch_are_refused(plain: Workspace) -> None:
+    plain.set(launch={"train": TORCHRUN}, train={"batch_size": 1})
+    printed = plain.run("dvc", "repro", ok=False)
+    assert "--batch_size 1: a batch has fewer images than the 2 processes of `launch.train`" in printed
+
+
 def training(workspace: Workspace) -> list[psutil.Process]:
     """The processes that train in the workspace, and torchrun."""
     found = psutil.process_iter(["cwd", "cmdline"])
