@@ -1,7 +1,8 @@
 """Runs a recipe with several seeds by `dvc exp run`, prints its row of the README's tables and adds it to accuracy.csv.
 
-python benchmarks/recipe.py quick                                      # the accuracy on the test split
-python benchmarks/recipe.py quick --held-out 10000 train.flip=false    # of images held out, to choose values by
+The accuracy is that on the test split, or on images held out, to choose values by:
+PYTHONPATH=stages python benchmarks/recipe.py quick
+PYTHONPATH=stages python benchmarks/recipe.py quick --held-out 10000 train.flip=false
 """
 
 import csv
@@ -27,7 +28,7 @@ def recipe(name: str, /, *values: str, seeds: int = 3, held_out: int = 0) -> Non
     for seed in range(seeds):
         command = ["dvc", "exp", "run", "--force", *options, f"--set-param=train.seed={seed}"]
         start = time.monotonic()
-        subprocess.run([*command, "train"] if held_out else command, check=True)
+        subprocess.run([*command, "--single-item", "train"] if held_out else command, check=True)
         times.append(time.monotonic() - start)
         accuracies.append(held_out_accuracy(held_out) if held_out else test_accuracy())
     weights = sum(tensor.numel() for tensor in load(Path("model.pth"), **params_show()["model"]).parameters())

@@ -42,4 +42,4 @@ def load(path: Path, run: bytes) -> dict[str, Any] | None:
     digest, payload = content[:32], content[32:]
     if hashlib.sha256(run + payload).digest() != digest:
         return None
-    return torch.load(io.BytesIO(payload), weights_only=True)
+    return torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)

@@ -28,4 +28,4 @@ def read_split(dataset: Path, split: Split) -> tuple[Tensor, Tensor]:
 
 def to_floats(images: Tensor) -> Tensor:
     """Images as the networks take them: float32 from 0 to 1, equal to torchvision's `ToTensor`."""
-    return images.float().div_(255)
+    return images / 255

@@ -36,7 +36,6 @@ def train(
     learning_rate: Positive,
     schedule: Literal["constant", "one_cycle"],
     momentum: Fraction,
-    weight_decay: Fraction,
     label_smoothing: Fraction,
     shuffle: bool,
     flip: bool,
@@ -74,12 +73,16 @@ def train(
 
     torch.manual_seed(seed)
     model = build(network, hidden_size, width, blocks, members).to(on).to(memory_format=torch.channels_last)
-    steppers = optimize(model, optimizer, learning_rate, momentum, weight_decay, schedule, epochs * steps)
+    mirrored = (torch.rand(size) < 0.5).to(on)  # in one epoch, and the others in the next
+    steppers = optimize(model, optimizer, learning_rate, momentum, schedule, epochs * steps)
     parts = [model, *steppers]
-    shared = nn.parallel.DistributedDataParallel(model) if processes > 1 else model
+    parallel = nn.parallel.DistributedDataParallel(model) if processes > 1 else model
     history: list[dict[str, float]] = []
     print(model)
-    if state := checkpoint.load(checkpoint_file, run_fingerprint):
+    states = [checkpoint.load(checkpoint_file, run_fingerprint) if rank == 0 else None]
+    if processes > 1:
+        dist.broadcast_object_list(states)
+    if state := states[0]:
         for part, saved in zip(parts, state["parts"], strict=True):
             part.load_state_dict(saved)
         history = state["history"]
@@ -88,15 +91,15 @@ def train(
         print(f"Going on after epoch {len(history)}")
 
     def step(batch: Tensor) -> Tensor:
-        """Learn from this process's share of the images of those numbers; returns its part of their mean loss."""
+        """Learn from the images of those numbers; returns their mean loss, averaged over the processes."""
         share = batch.tensor_split(processes)[rank]
         inputs = images[share]
         if flip:
-            inputs = augment.flip(inputs, mirrored[share])
+            inputs = augment.flip(inputs, mirrored[share] ^ (epoch % 2 == 0))
         if shift:
             inputs = augment.shift(inputs, shift)
         with torch.autocast(on.type, torch.bfloat16, enabled=precision == "bf16"):
-            logits = shared(to_floats(inputs))
+            logits = parallel(to_floats(inputs))
         targets = labels[share].repeat(members)
         loss = nn.functional.cross_entropy(logits.float(), targets, label_smoothing=label_smoothing)
         loss = loss * (len(share) * processes / len(batch))  # the gradients are averaged over the processes
@@ -109,12 +112,10 @@ def train(
     with tqdm(total=epochs * steps, initial=len(history) * steps, unit="batch", disable=None) as bar:
         for epoch in range(len(history) + 1, epochs + 1):
             # All randomness of an epoch is a function of (seed, epoch): a checkpoint needs no generator's state.
-            seed_all(seed)
-            mirrored = ((torch.rand(size) < 0.5) ^ (epoch % 2 == 0)).to(on)
             seed_all(seed, epoch)
             order = torch.randperm(size) if shuffle else torch.arange(size)
             if rank:
-                seed_all(seed, epoch, rank)  # the order is of all processes, the changes of images of each
+                seed_all(seed, epoch, rank)  # the order is of all processes, the shifts are of each
             model.train()
             loss = train_epoch(step, order.to(on), batch_size, bar)
             if not isfinite(loss):
@@ -146,7 +147,6 @@ def optimize(
     optimizer: Literal["sgd", "muon"],
     learning_rate: float,
     momentum: float,
-    weight_decay: float,
     schedule: Literal["constant", "one_cycle"],
     steps: int,
 ) -> list[Optimizer | LRScheduler]:
@@ -156,11 +156,9 @@ def optimize(
     """
     matrices = [weights for weights in model.parameters() if optimizer == "muon" and weights.ndim == 2]
     others = [weights for weights in model.parameters() if optimizer == "sgd" or weights.ndim != 2]
-    optimizers: list[Optimizer] = [
-        torch.optim.SGD(others, learning_rate, momentum, weight_decay=weight_decay, nesterov=momentum > 0)
-    ]
+    optimizers: list[Optimizer] = [torch.optim.SGD(others, learning_rate, momentum, nesterov=momentum > 0)]
     if matrices:
-        optimizers.append(torch.optim.Muon(matrices, learning_rate, weight_decay, momentum))
+        optimizers.append(torch.optim.Muon(matrices, learning_rate, weight_decay=0, momentum=momentum))
     cycled = optimizers if schedule == "one_cycle" else []
     return [*optimizers, *(OneCycleLR(each, learning_rate, steps, cycle_momentum=False) for each in cycled)]
 

@@ -37,7 +37,6 @@ OUT_OF_RANGE = {
     "learning_rate": [0, -1, float("inf"), float("nan")],
     "schedule": ["cosine"],
     "momentum": [-0.1, 1, float("nan")],
-    "weight_decay": [-0.1, 1],
     "label_smoothing": [-0.1, 1],
     "shift": [-1, 28],
     "precision": ["fp16"],

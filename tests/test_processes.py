@@ -15,13 +15,6 @@ from test_killed import Moment, killed
 TORCHRUN = "setpriv --pdeathsig KILL torchrun --standalone --nproc-per-node 2 --local-ranks-filter 0"
 
 
-@pytest.fixture
-def plain(workspace: Workspace) -> Workspace:
-    """Without what each process draws for its own share of the images."""
-    workspace.set(train={"flip": False})
-    return workspace
-
-
 def trained(workspace: Workspace) -> tuple[dict[str, torch.Tensor], str]:
     """The weights and the curves."""
     weights = torch.load(workspace.path / "model.pth", weights_only=True)
@@ -50,33 +43,41 @@ def two_nodes(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("nodes", [1, 2])
-def test_two_processes_agree_with_one(nodes: int, plain: Workspace, tmp_path: Path) -> None:
-    two = plain.copy(tmp_path / "two")
-    assert "train" in ran(plain.run("dvc", "repro"))
+def test_two_processes_agree_with_one(nodes: int, workspace: Workspace, tmp_path: Path) -> None:
+    two = workspace.copy(tmp_path / "two")
     two.set(launch={"train": TORCHRUN if nodes == 1 else f"sh {two_nodes(tmp_path)}"})
     printed = two.run("dvc", "repro")
     assert "train" in ran(printed)
     assert printed.count("Epoch 8/8") == nodes  # each node shows its first process
-    assert_agree(plain, two)
+    assert_agree(workspace, two)
     assert ran(two.run("dvc", "repro")) == []
 
 
-@pytest.mark.parametrize(("before", "after"), [("python", TORCHRUN), (TORCHRUN, "python")])
+@pytest.mark.parametrize(("event", "count", "epochs"), [("tmp/checkpoint.tmp", 3, 2), ("model.pth.tmp", 1, 8)])
+@pytest.mark.parametrize(("before", "after"), [("python", TORCHRUN), (TORCHRUN, "python")], ids=["to two", "to one"])
 def test_a_killed_run_goes_on_with_another_number_of_processes(
-    before: str, after: str, plain: Workspace, tmp_path: Path
+    before: str, after: str, event: str, count: int, epochs: int, fresh: Workspace, finished: Workspace, tmp_path: Path
 ) -> None:
-    other = plain.copy(tmp_path / "other")
-    assert "train" in ran(plain.run("dvc", "repro"))
-    other.set(launch={"train": before})
-    killed(other, Moment("train", "os.rename", "tmp/checkpoint.tmp", 3, "SIGKILL", "self"))
-    other.set(launch={"train": after})
-    assert "Going on after epoch 2\n" in other.run("dvc", "repro")
-    assert_agree(plain, other)
+    workspace = fresh.copy(tmp_path / "clone")
+    workspace.set(launch={"train": before})
+    killed(workspace, Moment("train", "os.rename", event, count, "SIGKILL", "self"))
+    workspace.set(launch={"train": after})
+    assert f"Going on after epoch {epochs}\n" in workspace.run("dvc", "repro")
+    assert_agree(finished, workspace)
 
 
-def test_more_processes_than_images_in_a_batch_are_refused(plain: Workspace) -> None:
-    plain.set(launch={"train": TORCHRUN}, train={"batch_size": 1})
-    printed = plain.run("dvc", "repro", ok=False)
+def test_two_processes_train_what_the_recipes_do(workspace: Workspace) -> None:
+    values = {"epochs": 2, "optimizer": "muon", "shift": 1, "precision": "bf16"}
+    workspace.set(launch={"train": TORCHRUN}, train=values, model={"network": "cnn", "width": 4, "members": 2})
+    assert "evaluate" in ran(workspace.run("dvc", "repro"))
+    model = (workspace.path / "model.pth").read_bytes()
+    workspace.run("dvc", "repro", "--force", "--single-item", "train")
+    assert (workspace.path / "model.pth").read_bytes() == model
+
+
+def test_more_processes_than_images_in_a_batch_are_refused(workspace: Workspace) -> None:
+    workspace.set(launch={"train": TORCHRUN}, train={"batch_size": 1})
+    printed = workspace.run("dvc", "repro", ok=False)
     assert "--batch_size 1: a batch has fewer images than the 2 processes of `launch.train`" in printed
 
 
@@ -91,26 +92,26 @@ def training(workspace: Workspace) -> list[psutil.Process]:
 
 
 @pytest.mark.parametrize("dead", ["rank 1", "dvc"])
-def test_a_dead_process_ends_them_all(dead: str, plain: Workspace) -> None:
-    plain.set(launch={"train": TORCHRUN}, train={"epochs": 1000})
+def test_a_dead_process_ends_them_all(dead: str, workspace: Workspace) -> None:
+    workspace.set(launch={"train": TORCHRUN}, train={"epochs": 1000})
     command = ["dvc", "repro"]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, cwd=plain.path, stdout=pipe, stderr=subprocess.STDOUT, text=True) as run:
+    with subprocess.Popen(command, cwd=workspace.path, stdout=pipe, stderr=subprocess.STDOUT, text=True) as run:
         lines = iter(run.stdout or [])
         assert any(line.startswith("Epoch 1/1000") for line in lines)
         if dead == "dvc":
             run.kill()
         else:
-            [second] = [each for each in training(plain) if each.environ().get("RANK") == "1"]
+            [second] = [each for each in training(workspace) if each.environ().get("RANK") == "1"]
             second.kill()
         printed = "".join(lines)
     assert run.returncode != 0
     for _ in range(100):
-        if not training(plain):
+        if not training(workspace):
             break
         time.sleep(0.1)
-    assert training(plain) == []
-    assert not (plain.path / "model.pth").exists()
+    assert training(workspace) == []
+    assert not (workspace.path / "model.pth").exists()
     if dead == "rank 1":
         assert "Signal 9 (SIGKILL) received by PID" in printed
         assert "failed to reproduce 'train'" in printed

@@ -94,7 +94,6 @@ OTHERS = {
     "learning_rate": 0.01,
     "schedule": "one_cycle",
     "momentum": 0.9,
-    "weight_decay": 0.1,
     "label_smoothing": 0.1,
     "shuffle": True,
     "flip": True,
