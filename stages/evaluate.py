@@ -24,16 +24,13 @@ def evaluate(
     hidden_size: Count,
     width: Count,
     blocks: NonNegative,
-    members: Count,
     device: Device,
     threads: Threads,
 ) -> None:
     """Measure the model on the test split: accuracy, mean loss of an image, and each class's precision, recall, F1."""
     on = set_up(device, threads)
     images, labels = read_split(dataset, "t10k")
-    logits = infer(
-        load(model_file, network, hidden_size, width, blocks, members).to(on), images.to(on), test_time_flip
-    ).cpu()
+    logits = infer(load(model_file, network, hidden_size, width, blocks).to(on), images.to(on), test_time_flip).cpu()
     predicted = logits.argmax(1)
     accuracy = (predicted == labels).double().mean().item()
     loss = nn.functional.cross_entropy(logits, labels).item()

@@ -63,28 +63,18 @@ def cnn(width: int, blocks: int) -> nn.Sequential:
     return nn.Sequential(*layers, nn.MaxPool2d(3), nn.Flatten(), nn.Linear(4 * width, 10))
 
 
-class Ensemble(nn.ModuleList):
-    """Networks that answer together: by the mean of their logits [N, 10]; in training by all, [members * N, 10]."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits = torch.stack([member(images) for member in self])
-        return logits.flatten(0, 1) if self.training else logits.mean(0)
-
-
-def build(network: Network, hidden_size: int, width: int, blocks: int, members: int) -> nn.Module:
+def build(network: Network, hidden_size: int, width: int, blocks: int) -> nn.Module:
     """The network that the section `model` of params.yaml declares: images [N, 1, 28, 28] to logits [N, 10]."""
-    each = [MLP(hidden_size) if network == "mlp" else cnn(width, blocks) for _ in range(members)]
-    return each[0] if members == 1 else Ensemble(each)
+    return MLP(hidden_size) if network == "mlp" else cnn(width, blocks)
 
 
-def load(file: Path, network: Network, hidden_size: int, width: int, blocks: int, members: int) -> nn.Module:
+def load(file: Path, network: Network, hidden_size: int, width: int, blocks: int) -> nn.Module:
     """The declared network with the weights in `file`, on the CPU."""
-    built = build(network, hidden_size, width, blocks, members)
+    built = build(network, hidden_size, width, blocks)
     try:
         built.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
     except Exception:  # a damaged pickle can raise any
         size = f"hidden_size {hidden_size}" if network == "mlp" else f"width {width}, blocks {blocks}"
-        size += f", members {members}" if members > 1 else ""
         sys.exit(f"{file}: not the weights of the network {network} of {size}; run `dvc repro train`")
     return built
 

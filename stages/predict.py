@@ -27,7 +27,6 @@ def predict(
     hidden_size: Count,
     width: Count,
     blocks: NonNegative,
-    members: Count,
     device: Device,
     threads: Threads,
 ) -> None:
@@ -38,7 +37,7 @@ def predict(
         sys.exit(f"--index {index}: the test split has the images 0 to {len(labels) - 1}")
     files = sorted(path for path in pictures.rglob("*") if path.is_file() and not is_hidden(path.relative_to(pictures)))
     inputs = torch.stack([images[index], *(read_picture(file) for file in files)])
-    model = load(model_file, network, hidden_size, width, blocks, members).to(on)
+    model = load(model_file, network, hidden_size, width, blocks).to(on)
     probabilities = infer(model, inputs.to(on), test_time_flip).softmax(1).cpu()
     confidences, guesses = probabilities.max(1)
 

@@ -46,7 +46,6 @@ def train(
     hidden_size: Count,
     width: Count,
     blocks: NonNegative,
-    members: Count,
     device: Device,
     threads: Threads,
 ) -> None:
@@ -72,7 +71,7 @@ def train(
         )
 
     torch.manual_seed(seed)
-    model = build(network, hidden_size, width, blocks, members).to(on).to(memory_format=torch.channels_last)
+    model = build(network, hidden_size, width, blocks).to(on).to(memory_format=torch.channels_last)
     mirrored = (torch.rand(size) < 0.5).to(on)  # in one epoch, and the others in the next
     steppers = optimize(model, optimizer, learning_rate, momentum, schedule, epochs * steps)
     parts = [model, *steppers]
@@ -100,10 +99,9 @@ def train(
             inputs = augment.shift(inputs, shift)
         with torch.autocast(on.type, torch.bfloat16, enabled=precision == "bf16"):
             logits = parallel(to_floats(inputs))
-        targets = labels[share].repeat(members)
-        loss = nn.functional.cross_entropy(logits.float(), targets, label_smoothing=label_smoothing)
+        loss = nn.functional.cross_entropy(logits.float(), labels[share], label_smoothing=label_smoothing)
         loss = loss * (len(share) * processes / len(batch))  # the gradients are averaged over the processes
-        (loss * members).backward()  # each member learns as it would alone
+        loss.backward()
         for stepper in steppers:
             stepper.step()
         model.zero_grad()

@@ -32,7 +32,6 @@ VALUES: dict[str, Any] = {  # of what evaluates or predicts with a model of DEFA
     "hidden_size": 32,
     "width": 4,
     "blocks": 1,
-    "members": 1,
     "device": "cpu",
     "threads": 1,
 }

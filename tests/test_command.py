@@ -27,7 +27,6 @@ OUT_OF_RANGE = {
     "hidden_size": [0],
     "width": [0],
     "blocks": [-1],
-    "members": [0],
     "optimizer": ["adam"],
     "device": ["tpu", "cuda"],
     "threads": [0, 2000],

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from model import build, cnn, infer, load, set_up
+from model import cnn, infer, load, set_up
 
 
 def test_the_answer_to_an_image_does_not_depend_on_the_others() -> None:
@@ -23,13 +23,6 @@ def test_test_time_flip_averages_the_answers_to_an_image_and_its_mirror_image() 
     assert not torch.equal(infer(network, images), mean)
 
 
-def test_an_ensemble_answers_by_the_mean_of_its_members() -> None:
-    ensemble = build("cnn", 32, 4, 1, members=3)
-    images = torch.randint(256, (20, 1, 28, 28), dtype=torch.uint8)
-    mean = sum(infer(member, images) for member in ensemble.children()) / 3
-    torch.testing.assert_close(infer(ensemble, images), mean)
-
-
 @dataclass
 class Payload:
     """Touches a file when it is unpickled."""
@@ -43,7 +36,7 @@ class Payload:
 def test_a_model_file_cannot_run_code(tmp_path: Path) -> None:
     torch.save({"weights": Payload(tmp_path / "touched")}, tmp_path / "model.pth")
     with pytest.raises(SystemExit, match=r"model\.pth: not the weights"):
-        load(tmp_path / "model.pth", "mlp", 32, 4, 1, 1)
+        load(tmp_path / "model.pth", "mlp", 32, 4, 1)
     assert not (tmp_path / "touched").exists()
 
 

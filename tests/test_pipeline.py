@@ -152,7 +152,6 @@ def test_the_defaults_are_the_tutorials() -> None:
         "network": "mlp",
         "validation_size": 0,
         "hidden_size": 512,
-        "members": 1,
     }
     assert defaults == tutorial
 

@@ -28,7 +28,7 @@ RANDOM = {
     "epochs": 4,
     "validation_size": 100,
 }
-CNN = {"network": "cnn", "width": 4, "members": 2, "precision": "bf16", "optimizer": "muon"}
+CNN = {"network": "cnn", "width": 4, "precision": "bf16", "optimizer": "muon"}
 
 
 def test_the_weights_equal_those_of_the_tutorial(dataset: Path, tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_the_weights_equal_those_of_the_tutorial(dataset: Path, tmp_path: Path) 
 def test_it_learns(network: Network, dataset: Path, tmp_path: Path) -> None:
     trained(dataset, tmp_path, epochs=5, batch_size=16, network=network, width=8)
     images, labels = read_split(dataset, "t10k")
-    assert (infer(load(tmp_path / "model.pth", network, 32, 8, 1, 1), images).argmax(1) == labels).float().mean() > 0.95
+    assert (infer(load(tmp_path / "model.pth", network, 32, 8, 1), images).argmax(1) == labels).float().mean() > 0.95
 
 
 @pytest.mark.parametrize("values", [{}, RANDOM, RANDOM | CNN])
@@ -74,18 +74,6 @@ def test_the_same_values_give_the_same_bytes_and_another_seed_others(
     first = trained(dataset, tmp_path / "first", **values)
     assert first == trained(dataset, tmp_path / "second", **values)
     assert first["model.pth"] != trained(dataset, tmp_path / "third", **values, seed=1)["model.pth"]
-
-
-@pytest.mark.parametrize("optimizer", ["sgd", "muon"])
-def test_a_member_learns_as_it_would_alone(optimizer: str, dataset: Path, tmp_path: Path) -> None:
-    values = {"network": "cnn", "width": 4, "optimizer": optimizer, "momentum": 0.9, "learning_rate": 0.01}
-    trained(dataset, tmp_path / "one", **values)
-    trained(dataset, tmp_path / "three", **values, members=3)
-    alone, together = (torch.load(tmp_path / name / "model.pth", weights_only=True) for name in ("one", "three"))
-    assert {name.partition(".")[0] for name in together} == {"0", "1", "2"}
-    for name, weights in alone.items():
-        torch.testing.assert_close(together[f"0.{name}"], weights, atol=1e-3, rtol=0)
-        assert "num_batches" in name or not torch.equal(together[f"1.{name}"], weights)
 
 
 OTHERS = {
@@ -140,7 +128,7 @@ def test_validation_images_are_the_last_ones_and_not_trained_on(
     files = trained(dataset, tmp_path, validation_size=100, batch_size=16, epochs=5)
     assert all(order.tolist() == list(range(500)) for order in orders)
     images, labels = read_split(dataset, "train")
-    guesses = infer(load(tmp_path / "model.pth", "mlp", 32, 64, 1, 1), images[500:]).argmax(1)
+    guesses = infer(load(tmp_path / "model.pth", "mlp", 32, 64, 1), images[500:]).argmax(1)
     accuracy = json.loads(files["training.json"])["validation_accuracy"]
     assert accuracy == pytest.approx((guesses == labels[500:]).float().mean().item())
     assert accuracy > 0.9
