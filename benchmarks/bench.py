@@ -157,7 +157,7 @@ def matrix_products(inputs: torch.Tensor) -> None:
 
 
 def bench_convolutions(turns: int, share: float) -> None:
-    """Forward and backward of a member of the recipe best in bf16, its convolutions alone, and what is no kernel."""
+    """Forward and backward of the recipe best in bf16, its convolutions alone, and what is no kernel."""
     model = cnn(32 if share == 1 else 4, 1).to(memory_format=torch.channels_last)
     images, labels = torch.rand(256, 1, 28, 28), torch.randint(10, (256,))
     seen: list[tuple[nn.Module, torch.Tensor, torch.Tensor]] = []
@@ -185,7 +185,7 @@ def bench_convolutions(turns: int, share: float) -> None:
         hook.remove()
     times = [(timed(step), timed(convolutions)) for _ in range(5 * turns)]
     compare(
-        "forward and backward of a member of best",
+        "forward and backward of best",
         [one for one, _ in times],
         "its convolutions alone",
         [two for _, two in times],
@@ -226,7 +226,7 @@ def bench_commands(project: Path, turns: int) -> None:
 def bench_processes(project: Path, turns: int) -> None:
     """Half of an epoch of one process with one thread, the ideal, and an epoch of two such, with quick's network."""
     set_params(project, "compute", threads=1)
-    set_params(project, "model", network="cnn", width=16, blocks=1, members=1)
+    set_params(project, "model", network="cnn", width=16, blocks=1)
     set_params(project, "train", batch_size=256)
     torchrun = "torchrun --standalone --nproc-per-node 2"
     times: dict[str, list[float]] = {"python": [], torchrun: []}
