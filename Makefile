@@ -18,7 +18,7 @@ test: .venv/installed-tests
 check: .venv/installed
 	@.venv/bin/python tests/check.py $(OPTIONS)
 
-# Prints the tables of benchmarks/README.md, measured here; OPTIONS=--short tries whether all of it runs.
+# Prints tables of times, memory and growth, measured here; OPTIONS=--short tries whether all of it runs.
 bench: repro .venv/installed-tests
 	PYTHONPATH=stages .venv/bin/python benchmarks/bench.py $(OPTIONS)
 
