@@ -22,6 +22,11 @@ check: .venv/installed
 bench: repro .venv/installed-tests
 	PYTHONPATH=stages .venv/bin/python benchmarks/bench.py $(OPTIONS)
 
+# Draws report.html: this workspace beside the commit BASE.
+BASE ?= main
+report: repro .venv/installed-tests
+	.venv/bin/python benchmarks/report.py $(BASE)
+
 .venv/installed: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
 	@echo "Setting up .venv: some minutes and 6 GB"
@@ -33,4 +38,4 @@ bench: repro .venv/installed-tests
 	.venv/bin/python -m pip install --quiet --require-hashes --requirement tests/requirements.txt
 	touch $@
 
-.PHONY: repro test check bench
+.PHONY: repro test check bench report

@@ -7,11 +7,16 @@ import time
 from collections.abc import Callable, Sequence
 from io import TextIOWrapper
 from itertools import pairwise
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter, Token
+from cyclopts.config import Yaml
 from cyclopts.exceptions import UnusedCliTokensError
 from cyclopts.validators import Number
+
+PARAMS = Path(__file__).parent.parent / "params.yaml"
+SECTIONS = ("predict", "infer", "labels", "model", "compute")  # what people's commands take from it
 
 
 def _whole(_: type, tokens: Sequence[Token]) -> int:
@@ -28,6 +33,7 @@ def _ten(_: type, names: list[str]) -> None:
 
 Classes = Annotated[list[str], Parameter(validator=_ten)]
 Count = Annotated[int, Parameter(converter=_whole, validator=Number(gte=1, lte=100_000))]
+Rank = Annotated[int, Parameter(converter=_whole, validator=Number(gte=1, lte=10))]
 Threads = Annotated[int, Parameter(converter=_whole, validator=Number(gte=1, lte=1024))]
 NonNegative = Annotated[int, Parameter(converter=_whole, validator=Number(gte=0))]
 Pixels = Annotated[int, Parameter(converter=_whole, validator=Number(gte=0, lte=27))]
@@ -36,13 +42,19 @@ Positive = Annotated[float, Parameter(validator=Number(gt=0, lt=float("inf")))]
 Fraction = Annotated[float, Parameter(validator=Number(gte=0, lt=1))]
 
 
-def run(stage: Callable[..., None]) -> None:
-    """Call `stage` with the arguments of the command line; end with one line and a non-zero status on wrong ones."""
+def run(stage: Callable[..., None], *others: Callable[..., None]) -> None:
+    """Call `stage` with the arguments of the command line; end with one line and a non-zero status on wrong ones.
+
+    The `others` are run by their names, for people: what they are not given, they take from params.yaml.
+    """
     if "DVC_STAGE" in os.environ:
         _end_with_parent()
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # a log is up to date while the stage runs
     app = App(default_command=stage, default_parameter=Parameter(name_transform=str), version_flags=())
+    sections = [Yaml(PARAMS, root_keys=[name], allow_unknown=True, use_commands_as_keys=False) for name in SECTIONS]
+    for other in others:
+        app.command(other, config=sections)
     try:
         app(sys.argv[1:], print_error=False, exit_on_error=False)
     except UnusedCliTokensError as error:  # cyclopts names the value alone: name the flag that was given it

@@ -1,13 +1,15 @@
-"""data/FashionMNIST, model.pth → metrics.json, confusion.csv, classes.csv."""
+"""data/FashionMNIST, model.pth → metrics.json, confusion.csv, classes.csv, reliability.csv, mistakes.png."""
 
 from pathlib import Path
 
 import torch
-from command import Classes, Count, NonNegative, Threads, run
+from command import Classes, Count, NonNegative, Pixels, Threads, run
 from dataset import read_split
 from files import write_csv, write_json
+from grid import draw_grid
 from model import Device, Network, infer, load, set_up
-from torch import nn
+from PIL import Image
+from torch import Tensor, nn
 
 
 def evaluate(
@@ -16,10 +18,13 @@ def evaluate(
     metrics_file: Path,
     confusion_file: Path,
     classes_file: Path,
+    reliability_file: Path,
+    mistakes_file: Path,
     /,
     *,
     classes: Classes,
     test_time_flip: bool,
+    test_time_shift: Pixels,
     network: Network,
     hidden_size: Count,
     width: Count,
@@ -27,12 +32,16 @@ def evaluate(
     device: Device,
     threads: Threads,
 ) -> None:
-    """Measure the model on the test split: accuracy, mean loss of an image, and each class's precision, recall, F1."""
+    """Measure the model on the test split: accuracy, mean loss of an image, how far confidence is from accuracy, and
+    each class's precision, recall and F1; draw the most confident mistakes."""
     on = set_up(device, threads)
     images, labels = read_split(dataset, "t10k")
-    logits = infer(load(model_file, network, hidden_size, width, blocks).to(on), images.to(on), test_time_flip).cpu()
-    predicted = logits.argmax(1)
-    accuracy = (predicted == labels).double().mean().item()
+    logits = infer(
+        load(model_file, network, hidden_size, width, blocks).to(on), images.to(on), test_time_flip, test_time_shift
+    ).cpu()
+    confidences, predicted = logits.softmax(1).max(1)
+    right = predicted == labels
+    accuracy = right.double().mean().item()
     loss = nn.functional.cross_entropy(logits, labels).item()
 
     count = len(classes)
@@ -48,8 +57,40 @@ def evaluate(
     guesses = [(classes[label], classes[guess]) for label, guess in zip(labels, predicted, strict=True)]
     write_csv(confusion_file, [("actual", "predicted"), *guesses])
     error = (accuracy * (1 - accuracy) / len(labels)) ** 0.5
-    write_json(metrics_file, {"accuracy": accuracy, "accuracy_standard_error": error, "loss": loss})
+    bins = reliability(confidences, right)
+    calibration_error = sum(count * abs(confidence - share) for confidence, share, count in bins) / len(labels)
+    write_csv(reliability_file, [("confidence", "accuracy", "images"), *(map(str, values) for values in bins)])
+    write_json(
+        metrics_file,
+        {
+            "accuracy": accuracy,
+            "accuracy_standard_error": error,
+            "expected_calibration_error": calibration_error,
+            "loss": loss,
+        },
+    )
+    mistakes = (confidences * ~right).sort(descending=True, stable=True).indices[: min(24, int((~right).sum()))]
+    cells = [
+        (
+            Image.fromarray(images[number, 0].numpy()),
+            f"{classes[predicted[number]]} {confidences[number]:.0%}\nis {classes[labels[number]]}",
+        )
+        for number in mistakes
+    ]
+    draw_grid(mistakes_file, cells)
     print(f"Test Error: \n Accuracy: {100 * accuracy:>0.1f}%, Avg loss: {loss:>8f} \n")
+
+
+def reliability(confidences: Tensor, right: Tensor, bins: int = 15) -> list[tuple[float, float, int]]:
+    """The mean confidence, the accuracy and the number of the answers in each of equally wide bins of confidence.
+
+    As Guo et al. (2017) draw them; a bin without answers is left out. Their mean distance is the calibration error.
+    """
+    numbers = (confidences * bins).long().clamp(max=bins - 1)
+    return [
+        (confidences[inside].double().mean().item(), right[inside].double().mean().item(), int(inside.sum()))
+        for inside in (numbers == number for number in numbers.unique())
+    ]
 
 
 if __name__ == "__main__":

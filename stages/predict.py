@@ -1,16 +1,21 @@
-"""model.pth, pictures → predictions.csv."""
+"""model.pth, pictures → predictions.csv, predictions.png."""
 
 import sys
+from contextlib import redirect_stdout
+from json import dumps
 from pathlib import Path
 
-import numpy as np
 import torch
-from command import Classes, Count, NonNegative, Threads, run
+from command import Classes, Count, NonNegative, Pixels, Rank, Threads, run
 from dataset import read_split
 from files import write_csv
+from grid import draw_grid
 from model import Device, Network, infer, load, set_up
-from PIL import Image, ImageOps
+from pictures import find_pictures, open_picture, printable, read_pictures
+from PIL import Image
 from torch import Tensor
+
+DRAWN = 50  # pictures, at most
 
 
 def predict(
@@ -18,11 +23,14 @@ def predict(
     model_file: Path,
     pictures: Path,
     predictions_file: Path,
+    grid_file: Path,
     /,
     *,
     index: NonNegative,
+    top: Rank,
     classes: Classes,
     test_time_flip: bool,
+    test_time_shift: Pixels,
     network: Network,
     hidden_size: Count,
     width: Count,
@@ -30,41 +38,81 @@ def predict(
     device: Device,
     threads: Threads,
 ) -> None:
-    """Print the predicted class of the test image at `index`, and write that of every picture in the folder."""
+    """Print the predicted class of the test image at `index`, and write the likeliest of every picture in the folder.
+
+    For pictures anywhere, without dataset and pipeline: `python stages/predict.py classify model.pth PICTURE…`
+    """
     on = set_up(device, threads)
     images, labels = read_split(dataset, "t10k")
     if index >= len(labels):
         sys.exit(f"--index {index}: the test split has the images 0 to {len(labels) - 1}")
-    files = sorted(path for path in pictures.rglob("*") if path.is_file() and not is_hidden(path.relative_to(pictures)))
-    inputs = torch.stack([images[index], *(read_picture(file) for file in files)])
+    files = find_pictures(pictures)
+    inputs = torch.cat([images[index : index + 1], read_pictures(files)])
     model = load(model_file, network, hidden_size, width, blocks).to(on)
-    probabilities = infer(model, inputs.to(on), test_time_flip).softmax(1).cpu()
-    confidences, guesses = probabilities.max(1)
+    rankings = rank(infer(model, inputs.to(on), test_time_flip, test_time_shift), classes, top)
 
-    print(f'Predicted: "{classes[guesses[0]]}", Actual: "{classes[labels[index]]}"')
-    rows = [
-        (file.relative_to(pictures).as_posix(), classes[guess], f"{confidence:.4f}")
-        for file, guess, confidence in zip(files, guesses[1:], confidences[1:], strict=True)
+    print(f'Predicted: "{rankings[0][0][0]}", Actual: "{classes[labels[index]]}"')
+    names = [file.relative_to(pictures) for file in files]
+    rows = [("file", "rank", "class", "probability")]
+    cells = []
+    for name, ranking in zip(names, rankings[1:], strict=True):
+        print(described(name, ranking))
+        rows += [(name.as_posix(), str(n), guess, f"{share:.4f}") for n, (guess, share) in enumerate(ranking, start=1)]
+    for name, image, ranking in list(zip(names, inputs[1:], rankings[1:], strict=True))[:DRAWN]:
+        cells.append((open_picture(pictures / name), name.name))
+        cells.append((Image.fromarray(image[0].numpy()), "{}\n{:.0%}".format(*ranking[0])))
+    if not files:
+        print(f"{pictures}: no pictures in it")
+    draw_grid(grid_file, cells)
+    write_csv(predictions_file, rows)
+
+
+def classify(
+    model_file: Path,
+    /,
+    *pictures: Path,
+    json: bool = False,
+    top: Rank,
+    classes: Classes,
+    test_time_flip: bool,
+    test_time_shift: Pixels,
+    network: Network,
+    hidden_size: Count,
+    width: Count,
+    blocks: NonNegative,
+    device: Device,
+    threads: Threads,
+) -> None:
+    """Print the likeliest classes of pictures, with --json as a line of JSON each.
+
+    A folder stands for the pictures in it and its subfolders. What is not given is as in params.yaml.
+    """
+    with redirect_stdout(sys.stderr):  # a program may read what is printed
+        on = set_up(device, threads)
+    files = [file for path in pictures for file in (find_pictures(path) if path.is_dir() else [path])]
+    if not files:
+        sys.exit("classify: no pictures; name files, or folders with pictures in them")
+    inputs = read_pictures(files)
+    model = load(model_file, network, hidden_size, width, blocks).to(on)
+    for file, ranking in zip(
+        files, rank(infer(model, inputs.to(on), test_time_flip, test_time_shift), classes, top), strict=True
+    ):
+        answers = [{"class": guess, "probability": round(share, 4)} for guess, share in ranking]
+        print(dumps({"file": str(file), "classes": answers}) if json else described(file, ranking))
+
+
+def rank(logits: Tensor, classes: list[str], top: int) -> list[list[tuple[str, float]]]:
+    """The `top` likeliest classes and their probabilities, for each row of the logits [N, 10]."""
+    probabilities, labels = logits.softmax(1).topk(top)
+    return [
+        [(classes[label], probability) for label, probability in zip(*row, strict=True)]
+        for row in zip(labels.tolist(), probabilities.tolist(), strict=True)
     ]
-    write_csv(predictions_file, [("file", "predicted", "confidence"), *rows])
-    for file, guess, confidence in rows:
-        print(f'{file}: "{guess}" with confidence {confidence}')
 
 
-def is_hidden(path: Path) -> bool:
-    """Whether .dvcignore keeps the picture out of the stage's deps."""
-    return any(part.startswith(".") for part in path.parts)
-
-
-def read_picture(file: Path) -> Tensor:
-    """The picture as the dataset has them: uint8 [1, 28, 28], light on a dark ground."""
-    try:
-        with Image.open(file) as picture:
-            grey = ImageOps.pad(ImageOps.exif_transpose(picture).convert("L"), (28, 28))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        sys.exit(f"{file}: cannot be read as a picture ({error}); replace or remove it")
-    return torch.from_numpy(np.array(grey))[None]
+def described(file: Path, ranking: list[tuple[str, float]]) -> str:
+    return f"{printable(file)}: " + ", ".join(f'"{guess}" {share:.4f}' for guess, share in ranking)
 
 
 if __name__ == "__main__":
-    run(predict)
+    run(predict, classify)

@@ -11,11 +11,12 @@ import pytest
 import torch
 from conftest import NAMES, VALUES
 from dataset import read_split
-from evaluate import evaluate
+from evaluate import evaluate, reliability
 from model import MLP, cnn
+from PIL import Image
 from torch import nn
 
-OUTPUTS = ("metrics.json", "confusion.csv", "classes.csv")
+OUTPUTS = ("metrics.json", "confusion.csv", "classes.csv", "reliability.csv", "mistakes.png")
 
 
 @dataclass
@@ -63,6 +64,48 @@ def test_precision_recall_and_f1_follow_from_the_confusion_table(results: Result
         ratios = {"precision": f"{precision:.4f}", "recall": f"{recall:.4f}", "f1": f"{f1:.4f}"}
         assert results.classes[name] == {"class": name} | ratios
     assert results.classes["class 9"]["precision"] == "0.0000"
+
+
+def test_the_calibration_error_is_the_mean_distance_of_confidence_and_accuracy(
+    results: Results, dataset: Path, tmp_path: Path
+) -> None:
+    _, labels = read_split(dataset, "t10k")
+    bins: dict[int, list[tuple[float, bool]]] = {}
+    for logits, label in zip(results.logits, labels, strict=True):
+        confidence = logits.softmax(0).max().item()
+        bins.setdefault(int(confidence * 15), []).append((confidence, bool(logits.argmax() == label)))
+    error = sum(abs(sum(confidence - right for confidence, right in answers)) for answers in bins.values()) / 200
+    assert results.metrics["expected_calibration_error"] == pytest.approx(error)
+    with (tmp_path / "reliability.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["images"]) for row in rows] == [len(bins[number]) for number in sorted(bins)]
+    for row, number in zip(rows, sorted(bins), strict=True):
+        assert number / 15 <= float(row["confidence"]) <= (number + 1) / 15
+        assert float(row["accuracy"]) == pytest.approx(sum(right for _, right in bins[number]) / len(bins[number]))
+
+
+def test_an_answer_of_full_confidence_belongs_to_the_last_bin() -> None:
+    assert reliability(torch.tensor([1.0, 0.99]), torch.tensor([True, False])) == [(pytest.approx(0.995), 0.5, 2)]
+
+
+def test_the_most_confident_mistakes_are_drawn_in_order(results: Results, dataset: Path, tmp_path: Path) -> None:
+    images, labels = read_split(dataset, "t10k")
+    confidences, predicted = results.logits.softmax(1).max(1)
+    wrong = sorted((predicted != labels).nonzero()[:, 0].tolist(), key=lambda number: -confidences[number])[:24]
+    with Image.open(tmp_path / "mistakes.png") as grid:
+        for place, number in enumerate(wrong):
+            left, top = place % 4 * 92 + 4, place // 4 * 126 + 4
+            shown = grid.crop((left, top, left + 84, top + 84)).resize((28, 28), Image.Resampling.NEAREST)
+            assert shown.convert("L") == Image.fromarray(images[number, 0].numpy())
+
+
+def test_a_model_without_mistakes_is_evaluated(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, labels = read_split(dataset, "t10k")
+    torch.save(MLP(32).state_dict(), tmp_path / "model.pth")
+    monkeypatch.setattr(evaluate_module, "infer", lambda *_: 100.0 * nn.functional.one_hot(labels, 10))
+    evaluate(dataset, tmp_path / "model.pth", *(tmp_path / name for name in OUTPUTS), **VALUES)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert (metrics["accuracy"], metrics["expected_calibration_error"]) == (1, 0)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a model", b"PK\x03\x04"])

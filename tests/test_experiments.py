@@ -32,7 +32,7 @@ def test_a_sweep_runs_in_two_workers_and_its_results_are_compared_and_kept(works
             break
     results = shown(workspace)
     assert results["half"]["validation_loss"] < results["none"]["validation_loss"]
-    columns = ("--only-changed", "--hide-workspace", "--drop", r"Created|State|Executor|.*\.(pth|csv)$")
+    columns = ("--only-changed", "--hide-workspace", "--drop", r"Created|State|Executor|.*_error|.*\.(csv|png|pth)$")
     assert max(map(len, workspace.run("dvc", "exp", "show", *columns).splitlines())) <= 100
 
     workspace.run("dvc", "exp", "branch", "half", "kept")
@@ -43,6 +43,7 @@ def test_a_sweep_runs_in_two_workers_and_its_results_are_compared_and_kept(works
     workspace.run("dvc", "plots", "diff", "main", "kept")
     page = (workspace.path / "dvc_plots" / "index.html").read_text()
     assert all(f'"rev": "{branch}"' in page for branch in ("main", "kept"))
+    assert all(f"{branch}_mistakes.png" in page for branch in ("main", "kept"))
 
     workspace.run("dvc", "exp", "apply", "half")
     assert ran(workspace.run("dvc", "repro")) == []

@@ -1,16 +1,20 @@
 """Predictions are those of the model, for a test image and for any readable picture."""
 
 import csv
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from conftest import ROOT, Workspace, trained
 from conftest import VALUES as ANSWERING
-from conftest import trained
 from dataset import read_split
 from PIL import Image
-from predict import predict, read_picture
+from predict import predict
 
-VALUES = ANSWERING | {"index": 3}
+VALUES = ANSWERING | {"index": 3, "top": 3}
+OUTPUTS = ("predictions.csv", "predictions.png")
 
 
 @pytest.fixture(scope="module")
@@ -37,13 +41,30 @@ def test_the_test_image_and_each_picture_are_classified(
     dataset: Path, model: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _, labels = read_split(dataset, "t10k")
-    predict(dataset, model, pictures, tmp_path / "predictions.csv", **VALUES)
+    predict(dataset, model, pictures, *(tmp_path / name for name in OUTPUTS), **VALUES)
     assert f'Predicted: "class {labels[3]}", Actual: "class {labels[3]}"' in capsys.readouterr().out
     with (tmp_path / "predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [row["file"] for row in rows] == ["0.png", "1.png", "more/2.bmp"]
-    assert [row["predicted"] for row in rows] == [f"class {label}" for label in labels[:3]]
-    assert all(0.5 < float(row["confidence"]) <= 1 for row in rows)
+    assert [row["file"] for row in rows[::3]] == ["0.png", "1.png", "more/2.bmp"]
+    assert [row["rank"] for row in rows] == ["1", "2", "3"] * 3
+    assert [row["class"] for row in rows[::3]] == [f"class {label}" for label in labels[:3]]
+    assert all(0.5 < float(row["probability"]) <= 1 for row in rows[::3])
+    for first, second, third in zip(*(iter(rows),) * 3, strict=True):
+        shares = [float(row["probability"]) for row in (first, second, third)]
+        assert shares == sorted(shares, reverse=True)
+        assert sum(shares) <= 1.0001
+
+
+def test_the_grid_shows_each_picture_beside_what_the_network_sees(
+    dataset: Path, model: Path, pictures: Path, tmp_path: Path
+) -> None:
+    images, _ = read_split(dataset, "t10k")
+    predict(dataset, model, pictures, *(tmp_path / name for name in OUTPUTS), **VALUES)
+    with Image.open(tmp_path / "predictions.png") as grid:
+        assert grid.size == (4 * 92, 2 * 126)
+        for column in (0, 92):
+            shown = grid.crop((column + 4, 4, column + 88, 88)).resize((28, 28), Image.Resampling.NEAREST).convert("L")
+            assert shown == Image.fromarray(images[0, 0].numpy())
 
 
 @pytest.mark.parametrize("content", [b"", b"text", b"\x89PNG\r\n\x1a\n"])
@@ -52,31 +73,83 @@ def test_a_picture_that_cannot_be_read_is_named_and_nothing_is_written(
 ) -> None:
     (pictures / "broken.png").write_bytes(content)
     with pytest.raises(SystemExit, match=r"broken\.png: cannot be read as a picture"):
-        predict(dataset, model, pictures, tmp_path / "predictions.csv", **VALUES)
+        predict(dataset, model, pictures, *(tmp_path / name for name in OUTPUTS), **VALUES)
     assert not (tmp_path / "predictions.csv").exists()
-
-
-def test_a_truncated_picture_is_named(pictures: Path) -> None:
-    file = pictures / "0.png"
-    file.write_bytes(file.read_bytes()[:300])
-    with pytest.raises(SystemExit, match=r"0\.png: cannot be read"):
-        read_picture(file)
-
-
-def test_colour_size_and_shape_are_adapted(tmp_path: Path) -> None:
-    Image.new("RGBA", (280, 140), (255, 255, 255, 255)).save(tmp_path / "wide.png")
-    picture = read_picture(tmp_path / "wide.png")
-    assert picture.shape == (1, 28, 28)
-    assert picture[0, 7:21].min() == 255
-    assert picture[0, :6].max() == 0
 
 
 def test_an_index_outside_the_test_split_is_refused(dataset: Path, model: Path, pictures: Path, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="--index 200: the test split has the images 0 to 199"):
-        predict(dataset, model, pictures, tmp_path / "predictions.csv", **(VALUES | {"index": 200}))
+        predict(dataset, model, pictures, *(tmp_path / name for name in OUTPUTS), **(VALUES | {"index": 200}))
 
 
-def test_a_folder_without_pictures_gives_an_empty_table(dataset: Path, model: Path, tmp_path: Path) -> None:
+def test_a_folder_without_pictures_gives_an_empty_table_and_says_so(
+    dataset: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "pictures").mkdir()
-    predict(dataset, model, tmp_path / "pictures", tmp_path / "predictions.csv", **VALUES)
-    assert (tmp_path / "predictions.csv").read_text() == "file,predicted,confidence\n"
+    predict(dataset, model, tmp_path / "pictures", *(tmp_path / name for name in OUTPUTS), **VALUES)
+    assert (tmp_path / "predictions.csv").read_text() == "file,rank,class,probability\n"
+    assert "pictures: no pictures in it" in capsys.readouterr().out
+
+
+def test_a_name_with_a_line_break_and_a_comma_stays_one_row(
+    dataset: Path, model: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (pictures / "0.png").rename(pictures / "a,\nb.png")
+    predict(dataset, model, pictures, *(tmp_path / name for name in OUTPUTS), **(VALUES | {"top": 1}))
+    with (tmp_path / "predictions.csv").open(newline="") as file:
+        assert [row["file"] for row in csv.DictReader(file)] == ["1.png", "a,\nb.png", "more/2.bmp"]
+    assert "'a,\\nb.png': \"class " in capsys.readouterr().out
+
+
+def classify(folder: Path, *arguments: str | Path, ok: bool = True) -> tuple[str, str]:
+    """What `classify` prints on its two streams, started in a folder of the user's."""
+    command = [sys.executable, ROOT / "stages" / "predict.py", "classify", *arguments]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert (done.returncode == 0) is ok, done.stderr
+    return done.stdout, done.stderr
+
+
+def test_pictures_anywhere_are_classified_with_model_pth_alone(model: Path, pictures: Path) -> None:
+    values = ("--hidden_size=32", "--top=2")
+    printed, _ = classify(pictures, model, "0.png", "more", *values)
+    assert [line.split(": ")[0] for line in printed.splitlines()] == ["0.png", "more/2.bmp"]
+    printed, _ = classify(pictures, model, "0.png", "more", *values, "--json")
+    first, second = map(json.loads, printed.splitlines())
+    assert (first["file"], second["file"]) == ("0.png", "more/2.bmp")
+    assert len(first["classes"]) == 2
+    assert first["classes"][0]["probability"] >= first["classes"][1]["probability"]
+
+
+def test_classify_answers_as_the_pipeline_does_with_the_values_of_params_yaml(workspace: Workspace) -> None:
+    printed = workspace.run(
+        "python", "stages/predict.py", "classify", "model.pth", "data/pictures", "--json", "--top=1"
+    )
+    answers = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
+    with (workspace.path / "predictions.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["rank"] == "1"]
+    assert [(Path(answer["file"]).name, answer["classes"][0]["class"]) for answer in answers] == [
+        (row["file"], row["class"]) for row in rows
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["model.pth"], "classify: no pictures; name files"),
+        (["model.pth", "gone.png"], "gone.png: cannot be read as a picture (No such file or directory)"),
+        (["model.pth", "0.png"], "model.pth: not the weights of the network mlp of hidden_size 512"),
+        (["model.pth", "0.png", "--top=11"], 'Invalid value "11" for --top'),
+        (["model.pth", "0.png", "--jsn"], "--jsn"),
+    ],
+)
+def test_classify_says_what_is_wrong(arguments: list[str], error: str, pictures: Path) -> None:
+    (pictures / "model.pth").touch()
+    printed, errors = classify(pictures, *arguments, ok=False)
+    assert printed == ""
+    assert error in errors
+    assert "Traceback" not in errors
+
+
+def test_the_help_of_the_stage_names_the_command_for_one_picture() -> None:
+    printed = subprocess.check_output([sys.executable, ROOT / "stages" / "predict.py", "--help"], text=True)
+    assert "classify model.pth PICTURE" in " ".join(printed.split())

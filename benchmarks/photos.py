@@ -1,0 +1,52 @@
+"""Prints the accuracy of model.pth on test images, and on photographs made of them.
+
+PYTHONPATH=stages python benchmarks/photos.py
+"""
+
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from cyclopts import App
+from dataset import read_split
+from dvc.api import params_show
+from model import infer, load
+from pictures import read_pictures
+from PIL import Image
+
+
+def photos(*, count: int = 1000) -> None:
+    """Fails if the first `count` test images lose more than 3 points of accuracy as photographs."""
+    params = params_show()
+    images, labels = (tensor[:count] for tensor in read_split(Path("data/FashionMNIST"), "t10k"))
+    random = np.random.default_rng(0)
+    with TemporaryDirectory() as folder:
+        files = [Path(folder, f"{number}.jpg") for number in range(count)]
+        for file, image in zip(files, images, strict=True):
+            photograph(image[0].numpy(), random).save(file, quality=int(random.integers(70, 96)))
+        pictures = read_pictures(files)
+    model = load(Path("model.pth"), **params["model"])
+    accuracies = [
+        (infer(model, inputs, **params["infer"]).argmax(1) == labels).double().mean().item()
+        for inputs in (images, pictures)
+    ]
+    print("accuracy on {} test images {:.4f}, on photographs of them {:.4f}".format(count, *accuracies))
+    sys.exit(accuracies[0] - accuracies[1] > 0.03)
+
+
+def photograph(image: np.ndarray, random: np.random.Generator) -> Image.Image:
+    """An image of the dataset, uint8 [28, 28], as a large picture in colour somewhere on a light ground."""
+    side = int(random.integers(400, 1200))
+    ground = random.integers(225, 256, 3)
+    tint = random.normal(0, 12, 3)
+    garment = np.asarray(Image.fromarray(255 - image).resize((side, side)))[:, :, None] / 255
+    colours = (garment * ground + (1 - garment) * tint).clip(0, 255).astype(np.uint8)
+    size = (random.uniform(1.05, 2, 2) * side).astype(int)
+    photo = Image.new("RGB", tuple(size.tolist()), tuple(ground.tolist()))
+    photo.paste(Image.fromarray(colours), tuple(random.integers(size - side + 1).tolist()))
+    return photo
+
+
+if __name__ == "__main__":
+    App(default_command=photos)()

@@ -1,0 +1,70 @@
+"""Draws report.html: the workspace's metrics, plots, pictures and values beside those of another commit, in one file.
+
+python benchmarks/report.py main
+"""
+
+import base64
+import json
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import vl_convert
+from cyclopts import App
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+CHART = {
+    "background": "transparent",
+    "axis": {"labelFontSize": 12, "titleFontSize": 12},
+    "header": {"labelFontSize": 12, "title": None},
+    "legend": {"labelFontSize": 12, "orient": "bottom", "title": None},
+}
+CAPTIONS = {
+    "mistakes.png": "The most confident mistakes on the test split",
+    "predictions.png": "The pictures in data/pictures, each beside what the network sees of it",
+}
+
+
+def report(base: str = "main", /) -> None:
+    """Write report.html, which compares the workspace with the commit `base`."""
+    with TemporaryDirectory() as folder:
+        plots = dvc("plots", "diff", base, "--out", folder)["data"]
+        drawn = [(name, plot["revisions"][0], draw(plot)) for name, parts in plots.items() for plot in parts]
+    templates = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    page = templates.get_template("report.html").render(
+        base=base,
+        captions=CAPTIONS,
+        commit=subprocess.check_output(["git", "describe", "--always", "--dirty"], text=True).strip(),
+        metrics=dvc("metrics", "diff", base, "--all"),
+        values=dvc("params", "diff", base, "--all"),
+        # Without values, as those of images held out where there are none, a chart shows nothing.
+        charts=[
+            part for name, revision, part in drawn if part.startswith("<svg") and "values from Infinity" not in part
+        ],
+        pictures=[(name, revision, part) for name, revision, part in drawn if part.startswith("data:")],
+    )
+    Path("report.html").write_text(page)
+    print(f"Wrote {Path('report.html').absolute()}")
+
+
+def dvc(*command: str) -> dict[str, Any]:
+    """What the command prints with --json."""
+    done = subprocess.run(["dvc", *command, "--json"], stdout=subprocess.PIPE)
+    if done.returncode:
+        sys.exit(f"report: `dvc {' '.join(command)}` failed, see above")
+    return json.loads(done.stdout)
+
+
+def draw(plot: dict[str, Any]) -> str:
+    """A plot of DVC's as SVG, and a picture as a data URL."""
+    if plot["type"] == "image":
+        return "data:image/png;base64," + base64.b64encode(Path(plot["url"]).read_bytes()).decode()
+    return vl_convert.vegalite_to_svg(plot["content"], config=CHART)
+
+
+if __name__ == "__main__":
+    App(default_command=report)()

@@ -1,0 +1,83 @@
+"""Pictures of garments in files, as the dataset has its images."""
+
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageChops, ImageFilter, ImageOps
+from torch import Tensor
+
+SIZE = (28, 28)  # pixels
+CLUTTER = ("Thumbs.db", "desktop.ini")  # that file managers leave behind
+
+
+def find_pictures(folder: Path) -> list[Path]:
+    """The files in `folder` and its subfolders, by path, without what .dvcignore keeps from DVC."""
+    found = []
+    for parent, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        if links := [name for name in folders if Path(parent, name).is_symlink()]:
+            name = printable(Path(parent, links[0]))
+            sys.exit(f"{name}: a link to a folder, which DVC does not follow; put its pictures in its place")
+        found += [Path(parent, name) for name in files if not name.startswith(".") and name not in CLUTTER]
+    return sorted(found)
+
+
+def printable(path: Path) -> str:
+    """The path in one line, quoted where it has characters that cannot be shown."""
+    return str(path) if str(path).isprintable() else repr(str(path))
+
+
+def read_pictures(files: Sequence[Path]) -> Tensor:
+    """The pictures as uint8 [N, 1, 28, 28]; ends with a line for each of those that cannot be read."""
+    images, errors = [], []
+    for file in files:
+        try:
+            images.append(read_picture(file))
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+            errors.append(f"{printable(file)}: cannot be read as a picture ({reason}); replace or remove it")
+    if errors:
+        sys.exit("\n".join(errors))
+    return torch.stack(images) if images else torch.empty(0, 1, *SIZE, dtype=torch.uint8)
+
+
+def read_picture(file: Path) -> Tensor:
+    """The picture as the dataset has its images: uint8 [1, 28, 28], a bright garment that fills a black square.
+
+    By the rule that made the dataset (Xiao et al., 2017, section 2), for a ground of any colour: edges close to the
+    colour of the corners are trimmed; a pixel is as bright as its lightness is far from the ground's; the longer side
+    becomes 28 pixels; outlines are sharpened. A picture of 28x28 pixels on a dark ground is taken as it is.
+    """
+    picture = open_picture(file)
+    grey = picture.convert("L")
+    ground = int(corner(grey))
+    if picture.size != SIZE or ground > 127:
+        distances = ImageChops.difference(picture, Image.new("RGB", picture.size, tuple(corner(picture).tolist())))
+        box = distances.point(lambda distance: 255 * (distance > 0.05 * 255)).getbbox()
+        farthest = max(ground, 255 - ground)
+        grey = grey.crop(box).point(lambda lightness: round(255 * abs(lightness - ground) / farthest))
+        grey = ImageOps.pad(grey, SIZE).filter(ImageFilter.UnsharpMask(radius=1, percent=50, threshold=0))
+    return torch.from_numpy(np.array(grey))[None]
+
+
+def corner(picture: Image.Image) -> np.ndarray:
+    """The median of the corners, of each channel where there are several."""
+    return np.median(np.asarray(picture)[[0, 0, -1, -1], [0, -1, 0, -1]], axis=0).astype(int)
+
+
+def open_picture(file: Path) -> Image.Image:
+    """The picture upright, of 8 bits in each of three channels, white where it is transparent."""
+    with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning), Image.open(file) as opened:
+        picture = ImageOps.exif_transpose(opened)
+    if picture.mode in ("I", "F"):
+        raise ValueError("32 bits a pixel")
+    if picture.mode.startswith("I;16"):  # which Pillow would clip
+        picture = Image.fromarray((np.asarray(picture) // 257).astype(np.uint8))
+    if picture.has_transparency_data:
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
+    return picture.convert("RGB")

@@ -1,0 +1,146 @@
+"""Any picture of a garment is turned into what the dataset has; what is not a picture is named."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Workspace, ran
+from dataset import read_split
+from photos import photograph
+from pictures import find_pictures, read_picture, read_pictures
+from PIL import Image, ImageDraw
+
+
+def garment() -> np.ndarray:
+    """A jacket of the dataset's kind, uint8 [28, 28]: it fills the height, and one sleeve is brighter."""
+    image = Image.new("L", (28, 28))
+    draw = ImageDraw.Draw(image)
+    draw.rectangle((8, 0, 19, 27), 160)
+    draw.rectangle((4, 2, 7, 20), 220)
+    draw.rectangle((20, 2, 23, 20), 120)
+    return np.array(image)
+
+
+@pytest.fixture
+def photo() -> Image.Image:
+    return photograph(garment(), np.random.default_rng(0))
+
+
+def distance(file: Path) -> float:
+    """From the picture in the file to the garment, as the mean over the pixels."""
+    return np.abs(read_picture(file)[0].numpy().astype(float) - garment()).mean()
+
+
+def test_an_image_of_the_dataset_is_taken_as_it_is(dataset: Path, tmp_path: Path) -> None:
+    images, _ = read_split(dataset, "t10k")
+    files = [tmp_path / f"{number}.png" for number in range(50)]
+    for file, image in zip(files, images, strict=False):
+        Image.fromarray(image[0].numpy()).save(file)
+    assert read_pictures(files).equal(images[:50])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_photograph_is_turned_into_the_image_it_was_made_of(seed: int, tmp_path: Path) -> None:
+    photograph(garment(), np.random.default_rng(seed)).save(tmp_path / "photo.jpg", quality=70)
+    assert distance(tmp_path / "photo.jpg") < 20
+
+
+@pytest.mark.parametrize("ground", [255, 128, 0])
+def test_the_garment_is_bright_whatever_the_ground(ground: int, tmp_path: Path) -> None:
+    picture = Image.new("RGB", (300, 200), (ground,) * 3)
+    picture.paste((64, 64, 64), (100, 50, 140, 130))
+    picture.save(tmp_path / "picture.png")
+    read = read_picture(tmp_path / "picture.png")[0]
+    assert read[:, 9:19].min() > 50
+    assert read[:, :6].max() == read[:, 22:].max() == 0
+
+
+@pytest.mark.parametrize("name", ["RGB.png", "RGB.jpg", "RGB.webp", "RGB.bmp", "P.gif", "P.png", "L.tif", "CMYK.jpg"])
+def test_the_format_makes_no_difference(name: str, photo: Image.Image, tmp_path: Path) -> None:
+    mode, _ = name.split(".")
+    (photo.quantize() if mode == "P" else photo.convert(mode)).save(tmp_path / name)
+    assert distance(tmp_path / name) < 20
+
+
+def test_sixteen_bits_are_scaled_not_clipped(photo: Image.Image, tmp_path: Path) -> None:
+    Image.fromarray(np.asarray(photo.convert("L")).astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    assert distance(tmp_path / "deep.png") < 20
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
+def test_what_is_transparent_is_ground(mode: str, photo: Image.Image, tmp_path: Path) -> None:
+    outline = photo.convert("L").point(lambda lightness: 255 * (lightness < 215))
+    cut = photo.convert(mode.replace("P", "L"))
+    cut.putalpha(outline)
+    cut.save(tmp_path / "cut.png")
+    assert distance(tmp_path / "cut.png") < 20
+
+
+def test_the_first_frame_of_an_animation_counts(photo: Image.Image, tmp_path: Path) -> None:
+    photo.save(tmp_path / "two.gif", save_all=True, append_images=[Image.new("RGB", photo.size, "red")])
+    assert distance(tmp_path / "two.gif") < 20
+
+
+def test_a_picture_taken_sideways_is_turned(photo: Image.Image, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise
+    photo.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "sideways.jpg", exif=exif)
+    assert distance(tmp_path / "sideways.jpg") < 20
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 5), (10_000, 1), (28, 28)])
+def test_any_size_is_read_even_with_nothing_in_it(size: tuple[int, int], tmp_path: Path) -> None:
+    Image.new("RGB", size, "white").save(tmp_path / "blank.png")
+    assert read_picture(tmp_path / "blank.png").count_nonzero() == 0
+
+
+def test_each_picture_that_cannot_be_read_has_a_line_with_its_reason(photo: Image.Image, tmp_path: Path) -> None:
+    reasons = {
+        "cut.png": "truncated",
+        "empty.png": "cannot identify",
+        "text.png": "cannot identify",
+        "a,\nb.png": "cannot identify",
+        "bomb.png": "decompression bomb",
+        "deep.tif": "32 bits",
+        "loop.png": "symbolic links",
+        "gone.png": "No such file",
+        "folder.png": "Is a directory",
+    }
+    files = [tmp_path / name for name in reasons]
+    photo.save(tmp_path / "cut.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:2000])
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "text.png").write_text("not a picture")
+    (tmp_path / "a,\nb.png").touch()
+    Image.new("1", (20_000, 20_000)).save(tmp_path / "bomb.png")
+    Image.fromarray(np.zeros((5, 5), np.int32)).save(tmp_path / "deep.tif")
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    (tmp_path / "gone.png").symlink_to("nowhere")
+    (tmp_path / "folder.png").mkdir()
+    photo.save(tmp_path / "good.png")
+
+    with pytest.raises(SystemExit) as ended:
+        read_pictures([tmp_path / "good.png", *files])
+    for line, file, reason in zip(str(ended.value).splitlines(), files, reasons.values(), strict=True):
+        assert line.startswith(f"{file}: " if "," not in file.name else f"{str(file)!r}: ")
+        assert reason in line
+        assert line.endswith("; replace or remove it")
+
+
+def test_pictures_are_found_by_path_without_what_is_no_picture(tmp_path: Path) -> None:
+    names = ["b.png", "a.png", "more/c.jpg", ".hidden", ".folder/x.png", ".DS_Store", "more/Thumbs.db", "desktop.ini"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert [str(file.relative_to(tmp_path)) for file in find_pictures(tmp_path)] == ["a.png", "b.png", "more/c.jpg"]
+    (tmp_path / "more" / "linked").symlink_to(tmp_path)
+    with pytest.raises(SystemExit, match="linked: a link to a folder"):
+        find_pictures(tmp_path)
+
+
+@pytest.mark.parametrize("name", [".DS_Store", "more/Thumbs.db", ".folder/picture.png", "desktop.ini"])
+def test_what_is_not_found_makes_nothing_stale(name: str, shared: Workspace) -> None:
+    file = shared.path / "data" / "pictures" / name
+    file.parent.mkdir(exist_ok=True)
+    file.touch()
+    assert ran(shared.run("dvc", "repro", "--dry")) == []

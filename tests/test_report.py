@@ -1,0 +1,93 @@
+"""The report is one file that a browser without a network shows whole, on a desk and a phone, by day and by night."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Workspace
+from playwright.sync_api import Browser, Page, sync_playwright
+
+CHROMIUM = shutil.which("google-chrome") or shutil.which("chromium")
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="needs Chrome, or Debian's package chromium")
+
+
+@pytest.fixture(scope="module")
+def compared(shared: Workspace) -> Path:
+    """The report of a workspace with another value, beside main."""
+    shared.run("dvc", "exp", "run", "--set-param", "train.momentum=0.5", "--set-param", "predict.top=2")
+    assert "Wrote " in shared.run("python", ROOT / "benchmarks" / "report.py", "main")
+    return shared.path / "report.html"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    options = ["--disable-background-networking", "--disable-component-update", "--no-first-run", "--no-sandbox"]
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=CHROMIUM, args=options)
+
+
+@pytest.fixture(params=[(1280, "light"), (390, "dark")], ids=["desk, light", "phone, dark"])
+def page(request: pytest.FixtureRequest, browser: Browser, compared: Path) -> Iterator[Page]:
+    """The report in a window; whatever the browser complains of or asks for fails the test."""
+    width, scheme = request.param
+    context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme, offline=True)
+    page = context.new_page()
+    complaints, requests = [], []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("request", lambda request: requests.append(request.url[:200]))
+    page.goto(compared.as_uri())
+    yield page
+    context.close()
+    assert complaints == []
+    assert [url for url in requests if not url.startswith("data:")] == [compared.as_uri()]
+
+
+def test_each_chart_and_picture_is_drawn(page: Page) -> None:
+    titles = [
+        "Loss",
+        "Accuracy on the images held out",
+        "Confusion matrix of the test split",
+        "F1 of each class of the test split",
+        "Confidence and accuracy on the test split",
+    ]
+    for title, chart in zip(titles, page.locator("svg").all(), strict=True):
+        boxes = [mark.bounding_box() for mark in chart.locator(".role-mark path, .role-mark text").all()]
+        assert max(box["width"] * box["height"] for box in boxes if box) > 100
+        assert {title, "workspace", "main"} <= set(chart.locator("text").all_text_contents())
+    sizes = page.evaluate("[...document.images].map(image => [image.naturalWidth, image.alt])")
+    assert all(width > 300 for width, _ in sizes)
+    names = ("mistakes.png", "predictions.png")
+    assert [alt for _, alt in sizes] == [f"{name} of {commit}" for name in names for commit in ("workspace", "main")]
+
+
+def test_values_and_metrics_stand_beside_those_of_the_other_commit(page: Page) -> None:
+    changed = dict(row.split("\t", 1) for row in page.locator("tr.changed").all_inner_texts())
+    assert changed["train.momentum"] == "0.9\t0.5"
+    assert changed["predict.top"] == "3\t2"
+    assert "train_loss" in changed
+    assert "train.epochs" not in changed
+    assert "torch==" in page.inner_text("body")
+
+
+def test_it_fits_the_window_and_its_text_can_be_read(page: Page) -> None:
+    width = page.viewport_size["width"] if page.viewport_size else 0
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    heights = page.evaluate(
+        "[...document.querySelectorAll('svg text')].filter(text => text.textContent)"
+        ".map(text => parseFloat(getComputedStyle(text).fontSize))"
+    )
+    assert min(heights) >= 10
+    seen = page.evaluate(
+        "[document.querySelector('svg text'), document.querySelector('td')]"
+        ".map(element => getComputedStyle(element)).map(style => [style.fill, style.color])"
+    )
+    dark = width < 400
+    assert seen[0][0] == seen[1][1] == ("rgb(255, 255, 255)" if dark else "rgb(0, 0, 0)")
+
+
+def test_a_commit_that_is_not_there_is_an_error(compared: Path, shared: Workspace) -> None:
+    printed = shared.run("python", ROOT / "benchmarks" / "report.py", "nowhere", ok=False)
+    assert "nowhere" in printed
+    assert "report: `dvc plots diff nowhere" in printed
