@@ -16,7 +16,7 @@ from pictures import read_pictures
 from PIL import Image
 
 
-def photos(*, count: int = 1000) -> None:
+def photos(*, count: int = 500) -> None:
     """Fails if the first `count` test images lose more than 3 points of accuracy as photographs."""
     params = params_show()
     images, labels = (tensor[:count] for tensor in read_split(Path("data/FashionMNIST"), "t10k"))
@@ -36,7 +36,7 @@ def photos(*, count: int = 1000) -> None:
 
 
 def photograph(image: np.ndarray, random: np.random.Generator) -> Image.Image:
-    """An image of the dataset, uint8 [28, 28], as a large picture in colour somewhere on a light ground."""
+    """An image of the dataset, uint8 [28, 28], as a large noisy picture in colour, somewhere on a light ground."""
     side = int(random.integers(400, 1200))
     ground = random.integers(225, 256, 3)
     tint = random.normal(0, 12, 3)
@@ -45,7 +45,7 @@ def photograph(image: np.ndarray, random: np.random.Generator) -> Image.Image:
     size = (random.uniform(1.05, 2, 2) * side).astype(int)
     photo = Image.new("RGB", tuple(size.tolist()), tuple(ground.tolist()))
     photo.paste(Image.fromarray(colours), tuple(random.integers(size - side + 1).tolist()))
-    return photo
+    return Image.fromarray((np.asarray(photo) + random.normal(0, 6, (*size[::-1], 1))).clip(0, 255).astype(np.uint8))
 
 
 if __name__ == "__main__":

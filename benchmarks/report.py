@@ -30,8 +30,10 @@ CAPTIONS = {
 def report(base: str = "main", /) -> None:
     """Write report.html, which compares the workspace with the commit `base`."""
     with TemporaryDirectory() as folder:
-        plots = dvc("plots", "diff", base, "--out", folder)["data"]
-        drawn = [(name, plot["revisions"][0], draw(plot)) for name, parts in plots.items() for plot in parts]
+        plots = dvc("plots", "diff", base, "--out", folder)
+        for error in plots.get("errors", []):
+            print(f"report: left out, for its file is not here (`dvc fetch --all-commits`?): {error}", file=sys.stderr)
+        drawn = [(name, plot["revisions"][0], draw(plot)) for name, parts in plots["data"].items() for plot in parts]
     templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )

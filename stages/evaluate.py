@@ -6,7 +6,7 @@ import torch
 from command import Classes, Count, NonNegative, Pixels, Threads, run
 from dataset import read_split
 from files import write_csv, write_json
-from grid import draw_grid
+from grid import draw_cell, write_grid
 from model import Device, Network, infer, load, set_up
 from PIL import Image
 from torch import Tensor, nn
@@ -32,13 +32,15 @@ def evaluate(
     device: Device,
     threads: Threads,
 ) -> None:
-    """Measure the model on the test split: accuracy, mean loss of an image, how far confidence is from accuracy, and
-    each class's precision, recall and F1; draw the most confident mistakes."""
+    """Measure the model on the test split, and draw its most confident mistakes.
+
+    Metrics are the accuracy, the mean loss of an image, and the expected calibration error; tables have each class's
+    precision, recall and F1, every answer, and the accuracy at each confidence.
+    """
     on = set_up(device, threads)
     images, labels = read_split(dataset, "t10k")
-    logits = infer(
-        load(model_file, network, hidden_size, width, blocks).to(on), images.to(on), test_time_flip, test_time_shift
-    ).cpu()
+    model = load(model_file, network, hidden_size, width, blocks).to(on)
+    logits = infer(model, images.to(on), test_time_flip, test_time_shift).cpu()
     confidences, predicted = logits.softmax(1).max(1)
     right = predicted == labels
     accuracy = right.double().mean().item()
@@ -56,28 +58,24 @@ def evaluate(
     write_csv(classes_file, [("class", "precision", "recall", "f1"), *table])
     guesses = [(classes[label], classes[guess]) for label, guess in zip(labels, predicted, strict=True)]
     write_csv(confusion_file, [("actual", "predicted"), *guesses])
-    error = (accuracy * (1 - accuracy) / len(labels)) ** 0.5
+
     bins = reliability(confidences, right)
-    calibration_error = sum(count * abs(confidence - share) for confidence, share, count in bins) / len(labels)
     write_csv(reliability_file, [("confidence", "accuracy", "images"), *(map(str, values) for values in bins)])
-    write_json(
-        metrics_file,
-        {
-            "accuracy": accuracy,
-            "accuracy_standard_error": error,
-            "expected_calibration_error": calibration_error,
-            "loss": loss,
-        },
-    )
-    mistakes = (confidences * ~right).sort(descending=True, stable=True).indices[: min(24, int((~right).sum()))]
+    calibration_error = sum(size * abs(confidence - share) for confidence, share, size in bins) / len(labels)
+    error = (accuracy * (1 - accuracy) / len(labels)) ** 0.5
+    metrics = {"accuracy": accuracy, "accuracy_standard_error": error, "loss": loss}
+    write_json(metrics_file, metrics | {"expected_calibration_error": calibration_error})
+
+    wrong = (~right).nonzero()[:, 0]
+    mistakes = wrong[confidences[wrong].argsort(descending=True, stable=True)][:24]
     cells = [
-        (
+        draw_cell(
             Image.fromarray(images[number, 0].numpy()),
             f"{classes[predicted[number]]} {confidences[number]:.0%}\nis {classes[labels[number]]}",
         )
         for number in mistakes
     ]
-    draw_grid(mistakes_file, cells)
+    write_grid(mistakes_file, cells)
     print(f"Test Error: \n Accuracy: {100 * accuracy:>0.1f}%, Avg loss: {loss:>8f} \n")
 
 

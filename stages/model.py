@@ -75,7 +75,10 @@ def load(file: Path, network: Network, hidden_size: int, width: int, blocks: int
         built.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
     except Exception:  # a damaged pickle can raise any
         size = f"hidden_size {hidden_size}" if network == "mlp" else f"width {width}, blocks {blocks}"
-        sys.exit(f"{file}: not the weights of the network {network} of {size}; run `dvc repro train`")
+        sys.exit(
+            f"{file}: not the weights of the network {network} of {size}; "
+            "run `dvc repro train`, or declare its own network in params.yaml"
+        )
     return built
 
 

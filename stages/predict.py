@@ -9,13 +9,13 @@ import torch
 from command import Classes, Count, NonNegative, Pixels, Rank, Threads, run
 from dataset import read_split
 from files import write_csv
-from grid import draw_grid
+from grid import draw_cell, write_grid
 from model import Device, Network, infer, load, set_up
 from pictures import find_pictures, open_picture, printable, read_pictures
 from PIL import Image
 from torch import Tensor
 
-DRAWN = 50  # pictures, at most
+CELLS = 100  # of the grid, at most: two for a picture
 
 
 def predict(
@@ -52,18 +52,19 @@ def predict(
     rankings = rank(infer(model, inputs.to(on), test_time_flip, test_time_shift), classes, top)
 
     print(f'Predicted: "{rankings[0][0][0]}", Actual: "{classes[labels[index]]}"')
-    names = [file.relative_to(pictures) for file in files]
     rows = [("file", "rank", "class", "probability")]
-    cells = []
-    for name, ranking in zip(names, rankings[1:], strict=True):
+    cells: list[Image.Image] = []
+    for file, image, ranking in zip(files, inputs[1:], rankings[1:], strict=True):
+        name = file.relative_to(pictures)
         print(described(name, ranking))
         rows += [(name.as_posix(), str(n), guess, f"{share:.4f}") for n, (guess, share) in enumerate(ranking, start=1)]
-    for name, image, ranking in list(zip(names, inputs[1:], rankings[1:], strict=True))[:DRAWN]:
-        cells.append((open_picture(pictures / name), name.name))
-        cells.append((Image.fromarray(image[0].numpy()), "{}\n{:.0%}".format(*ranking[0])))
+        if len(cells) < CELLS:
+            guess, share = ranking[0]
+            cells.append(draw_cell(open_picture(file), file.name))
+            cells.append(draw_cell(Image.fromarray(image[0].numpy()), f"{guess}\n{share:.0%}"))
     if not files:
         print(f"{pictures}: no pictures in it")
-    draw_grid(grid_file, cells)
+    write_grid(grid_file, cells)
     write_csv(predictions_file, rows)
 
 

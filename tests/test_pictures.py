@@ -1,5 +1,7 @@
 """Any picture of a garment is turned into what the dataset has; what is not a picture is named."""
 
+import resource
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -51,8 +53,8 @@ def test_the_garment_is_bright_whatever_the_ground(ground: int, tmp_path: Path) 
     picture.paste((64, 64, 64), (100, 50, 140, 130))
     picture.save(tmp_path / "picture.png")
     read = read_picture(tmp_path / "picture.png")[0]
-    assert read[:, 9:19].min() > 50
-    assert read[:, :6].max() == read[:, 22:].max() == 0
+    assert read[:, 9:19].min() > 40
+    assert max(read[:, :6].max(), read[:, 22:].max()) < 10
 
 
 @pytest.mark.parametrize("name", ["RGB.png", "RGB.jpg", "RGB.webp", "RGB.bmp", "P.gif", "P.png", "L.tif", "CMYK.jpg"])
@@ -62,9 +64,10 @@ def test_the_format_makes_no_difference(name: str, photo: Image.Image, tmp_path:
     assert distance(tmp_path / name) < 20
 
 
-def test_sixteen_bits_are_scaled_not_clipped(photo: Image.Image, tmp_path: Path) -> None:
-    Image.fromarray(np.asarray(photo.convert("L")).astype(np.uint16) * 257).save(tmp_path / "deep.png")
-    assert distance(tmp_path / "deep.png") < 20
+@pytest.mark.parametrize("name", ["deep.png", "deep.pgm", "deep.tif"])
+def test_sixteen_bits_are_scaled_not_clipped(name: str, photo: Image.Image, tmp_path: Path) -> None:
+    Image.fromarray(np.asarray(photo.convert("L")).astype(np.uint16) * 257).save(tmp_path / name)
+    assert distance(tmp_path / name) < 20
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
@@ -94,6 +97,20 @@ def test_any_size_is_read_even_with_nothing_in_it(size: tuple[int, int], tmp_pat
     assert read_picture(tmp_path / "blank.png").count_nonzero() == 0
 
 
+def test_a_thin_garment_does_not_vanish(tmp_path: Path) -> None:
+    belt = Image.new("RGB", (1000, 100), "white")
+    belt.paste("black", (10, 40, 990, 45))
+    belt.save(tmp_path / "belt.png")
+    assert read_picture(tmp_path / "belt.png").max() > 100
+
+
+def test_a_large_picture_takes_little_memory(tmp_path: Path) -> None:
+    Image.new("1", (12_000, 12_000), 1).save(tmp_path / "large.png")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    read_picture(tmp_path / "large.png")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 6 * 144_000  # kB: six bytes a pixel
+
+
 def test_each_picture_that_cannot_be_read_has_a_line_with_its_reason(photo: Image.Image, tmp_path: Path) -> None:
     reasons = {
         "cut.png": "truncated",
@@ -101,7 +118,8 @@ def test_each_picture_that_cannot_be_read_has_a_line_with_its_reason(photo: Imag
         "text.png": "cannot identify",
         "a,\nb.png": "cannot identify",
         "bomb.png": "decompression bomb",
-        "deep.tif": "32 bits",
+        "deep.tif": "floating-point",
+        "exif.jpg": "bad operand",
         "loop.png": "symbolic links",
         "gone.png": "No such file",
         "folder.png": "Is a directory",
@@ -112,8 +130,10 @@ def test_each_picture_that_cannot_be_read_has_a_line_with_its_reason(photo: Imag
     (tmp_path / "empty.png").touch()
     (tmp_path / "text.png").write_text("not a picture")
     (tmp_path / "a,\nb.png").touch()
-    Image.new("1", (20_000, 20_000)).save(tmp_path / "bomb.png")
-    Image.fromarray(np.zeros((5, 5), np.int32)).save(tmp_path / "deep.tif")
+    (tmp_path / "bomb.png").write_bytes(b"P6 20000 20000 255\n")
+    Image.fromarray(np.zeros((5, 5), np.float32)).save(tmp_path / "deep.tif")
+    turned = struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0) + struct.pack("<HHI4s", 0x011A, 2, 4, b"bad")
+    photo.save(tmp_path / "exif.jpg", exif=b"Exif\0\0II*\0\x08\0\0\0\x02\0" + turned + bytes(4))
     (tmp_path / "loop.png").symlink_to("loop.png")
     (tmp_path / "gone.png").symlink_to("nowhere")
     (tmp_path / "folder.png").mkdir()
@@ -136,6 +156,8 @@ def test_pictures_are_found_by_path_without_what_is_no_picture(tmp_path: Path) -
     (tmp_path / "more" / "linked").symlink_to(tmp_path)
     with pytest.raises(SystemExit, match="linked: a link to a folder"):
         find_pictures(tmp_path)
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        find_pictures(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("name", [".DS_Store", "more/Thumbs.db", ".folder/picture.png", "desktop.ini"])

@@ -74,7 +74,7 @@ def test_a_picture_that_cannot_be_read_is_named_and_nothing_is_written(
     (pictures / "broken.png").write_bytes(content)
     with pytest.raises(SystemExit, match=r"broken\.png: cannot be read as a picture"):
         predict(dataset, model, pictures, *(tmp_path / name for name in OUTPUTS), **VALUES)
-    assert not (tmp_path / "predictions.csv").exists()
+    assert not any((tmp_path / name).exists() for name in OUTPUTS)
 
 
 def test_an_index_outside_the_test_split_is_refused(dataset: Path, model: Path, pictures: Path, tmp_path: Path) -> None:
@@ -127,9 +127,8 @@ def test_classify_answers_as_the_pipeline_does_with_the_values_of_params_yaml(wo
     answers = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
     with (workspace.path / "predictions.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["rank"] == "1"]
-    assert [(Path(answer["file"]).name, answer["classes"][0]["class"]) for answer in answers] == [
-        (row["file"], row["class"]) for row in rows
-    ]
+    shown = [(Path(answer["file"]).name, *answer["classes"][0].values()) for answer in answers]
+    assert shown == [(row["file"], row["class"], float(row["probability"])) for row in rows]
 
 
 @pytest.mark.parametrize(
@@ -138,8 +137,8 @@ def test_classify_answers_as_the_pipeline_does_with_the_values_of_params_yaml(wo
         (["model.pth"], "classify: no pictures; name files"),
         (["model.pth", "gone.png"], "gone.png: cannot be read as a picture (No such file or directory)"),
         (["model.pth", "0.png"], "model.pth: not the weights of the network mlp of hidden_size 512"),
-        (["model.pth", "0.png", "--top=11"], 'Invalid value "11" for --top'),
-        (["model.pth", "0.png", "--jsn"], "--jsn"),
+        (["model.pth", "0.png", "--top=11"], 'predict classify: Invalid value "11" for --top'),
+        (["model.pth", "0.png", "--jsn"], "predict classify: Unknown option: --jsn. Did you mean --json? (see --help)"),
     ],
 )
 def test_classify_says_what_is_wrong(arguments: list[str], error: str, pictures: Path) -> None:

@@ -87,6 +87,18 @@ def test_it_fits_the_window_and_its_text_can_be_read(page: Page) -> None:
     assert seen[0][0] == seen[1][1] == ("rgb(255, 255, 255)" if dark else "rgb(0, 0, 0)")
 
 
+def test_a_chart_without_values_is_left_out(compared: Path, shared: Workspace) -> None:
+    shared.run("dvc", "exp", "run", "--set-param", "train.validation_size=0")
+    shared.run("python", ROOT / "benchmarks" / "report.py", "HEAD")
+    page = (shared.path / "report.html").read_text()
+    assert "Accuracy on the images held out" in page
+    shared.run("git", "commit", "--quiet", "--all", "--message", "Nothing held out")
+    shared.run("python", ROOT / "benchmarks" / "report.py", "HEAD")
+    page = (shared.path / "report.html").read_text()
+    assert "Accuracy on the images held out" not in page
+    assert page.count("<svg") == 4
+
+
 def test_a_commit_that_is_not_there_is_an_error(compared: Path, shared: Workspace) -> None:
     printed = shared.run("python", ROOT / "benchmarks" / "report.py", "nowhere", ok=False)
     assert "nowhere" in printed
