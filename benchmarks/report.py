@@ -17,9 +17,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 CHART = {
     "background": "transparent",
-    "axis": {"labelFontSize": 12, "titleFontSize": 12},
+    "axis": {"gridColor": "#8885", "labelFontSize": 12, "titleFontSize": 12},
     "header": {"labelFontSize": 12, "title": None},
-    "legend": {"labelFontSize": 12, "orient": "bottom", "title": None},
+    "legend": {"labelFontSize": 12, "layout": {"bottom": {"direction": "vertical"}}, "orient": "bottom", "title": None},
 }
 CAPTIONS = {
     "mistakes.png": "The most confident mistakes on the test split",

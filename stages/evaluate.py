@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import torch
-from command import Classes, Count, NonNegative, Pixels, Threads, run
+from command import Classes, Count, NonNegative, Threads, run
 from dataset import read_split
 from files import write_csv, write_json
 from grid import draw_cell, write_grid
@@ -24,7 +24,6 @@ def evaluate(
     *,
     classes: Classes,
     test_time_flip: bool,
-    test_time_shift: Pixels,
     network: Network,
     hidden_size: Count,
     width: Count,
@@ -40,7 +39,7 @@ def evaluate(
     on = set_up(device, threads)
     images, labels = read_split(dataset, "t10k")
     model = load(model_file, network, hidden_size, width, blocks).to(on)
-    logits = infer(model, images.to(on), test_time_flip, test_time_shift).cpu()
+    logits = infer(model, images.to(on), test_time_flip).cpu()
     confidences, predicted = logits.softmax(1).max(1)
     right = predicted == labels
     accuracy = right.double().mean().item()

@@ -40,7 +40,6 @@ def train(
     shuffle: bool,
     flip: bool,
     shift: Pixels,
-    erase: Fraction,
     precision: Literal["fp32", "bf16"],
     validation_size: NonNegative,
     network: Network,
@@ -98,8 +97,6 @@ def train(
             inputs = augment.flip(inputs, mirrored[share] ^ (epoch % 2 == 0))
         if shift:
             inputs = augment.shift(inputs, shift)
-        if erase:
-            inputs = augment.erase(inputs, erase)
         with torch.autocast(on.type, torch.bfloat16, enabled=precision == "bf16"):
             logits = parallel(to_floats(inputs))
         loss = nn.functional.cross_entropy(logits.float(), labels[share], label_smoothing=label_smoothing)

@@ -38,8 +38,6 @@ OUT_OF_RANGE = {
     "momentum": [-0.1, 1, float("nan")],
     "label_smoothing": [-0.1, 1],
     "shift": [-1, 28],
-    "erase": [-0.1, 1],
-    "test_time_shift": [-1, 28],
     "top": [0, 11],
     "precision": ["fp16"],
     "validation_size": [-1, 600],

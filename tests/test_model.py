@@ -23,19 +23,6 @@ def test_test_time_flip_averages_the_answers_to_an_image_and_its_mirror_image() 
     assert not torch.equal(infer(network, images), mean)
 
 
-def test_test_time_shift_averages_the_answers_to_an_image_and_those_moved_towards_each_corner() -> None:
-    network = cnn(4, 1)
-    image = torch.randint(256, (28, 28), dtype=torch.uint8)
-    padded = torch.nn.functional.pad(image, [2] * 4)
-    moved = [padded[y : y + 28, x : x + 28] for y, x in ((2, 2), (0, 0), (0, 4), (4, 0), (4, 4))]
-    mean = infer(network, torch.stack(moved)[:, None]).mean(0)
-    answer = infer(network, image[None, None], test_time_shift=2)[0]
-    assert torch.allclose(answer, mean, atol=1e-6)
-    mirrored = infer(network, image.flip(1)[None, None], test_time_shift=2)[0]
-    both = infer(network, image[None, None], test_time_flip=True, test_time_shift=2)[0]
-    assert torch.allclose(both, (answer + mirrored) / 2, atol=1e-6)
-
-
 @dataclass
 class Payload:
     """Touches a file when it is unpickled."""

@@ -148,7 +148,6 @@ def test_the_defaults_are_the_tutorials() -> None:
         "label_smoothing": 0,
         "flip": False,
         "shift": 0,
-        "erase": 0,
         "precision": "fp32",
         "network": "mlp",
         "validation_size": 0,

@@ -23,7 +23,6 @@ RANDOM = {
     "shuffle": True,
     "flip": True,
     "shift": 1,
-    "erase": 0.2,
     "momentum": 0.9,
     "schedule": "one_cycle",
     "epochs": 4,
@@ -87,7 +86,6 @@ OTHERS = {
     "shuffle": True,
     "flip": True,
     "shift": 2,
-    "erase": 0.5,
     "precision": "bf16",
 }
 
