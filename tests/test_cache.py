@@ -16,7 +16,7 @@ from dvc.repo import Repo
 from test_pipeline import COMPUTING, modules, outputs, scratch
 
 TRACKED = subprocess.check_output(["git", "ls-files"], cwd=ROOT, text=True).splitlines()
-DATA = [name for name in TRACKED if name.startswith("data/") and not name.endswith(".gitignore")]
+DATA = [name for name in TRACKED if name.startswith("data/") and "/.git" not in name]
 CODE = [name for name in TRACKED if name.startswith("stages/")]
 NEITHER = [name for name in TRACKED if name.startswith((".ci/", ".github/", "tests/"))]
 NEITHER += ["Makefile", "README.md", "requirements.txt"]
