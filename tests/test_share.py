@@ -68,12 +68,12 @@ def test_garbage_collection_keeps_what_a_commit_needs(team: Team, ann: Workspace
     bob = team.clone("bob")
     bob.run("dvc", "pull")
     needed = outputs(bob)
-    bob.set(train={"epochs": 1})
+    bob.set(train={"epochs": 12})  # longer than before, for git to see a change within the second of its clone
     bob.run("dvc", "repro")
     needed |= outputs(bob)
-    bob.run("git", "checkout", "--quiet", "-b", "short")
-    bob.run("git", "commit", "--quiet", "--all", "--message", "Train for one epoch")
-    bob.run("git", "push", "--quiet", "origin", "short")
+    bob.run("git", "checkout", "--quiet", "-b", "longer")
+    bob.run("git", "commit", "--quiet", "--all", "--message", "Train for twelve epochs")
+    bob.run("git", "push", "--quiet", "origin", "longer")
     bob.run("dvc", "push")
     add_picture(bob, "given-up")
     bob.run("dvc", "push")
@@ -85,7 +85,7 @@ def test_garbage_collection_keeps_what_a_commit_needs(team: Team, ann: Workspace
     cleaner.run("dvc", "remote", "modify", "--local", "store", "url", team.folder / "dvc-store")
     cleaner.run("sh", "-c", "echo y | dvc gc --all-commits --cloud")
     assert stored(ann) == needed
-    assert ran(team.clone("carol", "short").run("dvc", "repro", "--pull")) == []
+    assert ran(team.clone("carol", "longer").run("dvc", "repro", "--pull")) == []
 
 
 def test_the_model_and_its_metrics_are_had_without_the_pipeline(team: Team, ann: Workspace) -> None:
