@@ -73,7 +73,8 @@ def test_sixteen_bits_are_scaled_not_clipped(name: str, photo: Image.Image, tmp_
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
 def test_what_is_transparent_is_ground(mode: str, photo: Image.Image, tmp_path: Path) -> None:
     outline = photo.convert("L").point(lambda lightness: 255 * (lightness < 215))
-    cut = photo.convert(mode.replace("P", "L"))
+    black = Image.new("RGB", photo.size)
+    cut = Image.composite(photo, black, outline).convert(mode.replace("P", "L"))
     cut.putalpha(outline)
     cut.save(tmp_path / "cut.png")
     assert distance(tmp_path / "cut.png") < 20
