@@ -10,15 +10,13 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from cyclopts import App
 from dataset import read_split
-from dvc.api import params_show
-from model import infer, load
 from pictures import read_pictures
 from PIL import Image
+from recipe import accuracy
 
 
 def photos(*, count: int = 500) -> None:
     """Fails if the first `count` test images lose more than 3 points of accuracy as photographs."""
-    params = params_show()
     images, labels = (tensor[:count] for tensor in read_split(Path("data/FashionMNIST"), "t10k"))
     random = np.random.default_rng(0)
     with TemporaryDirectory() as folder:
@@ -26,11 +24,7 @@ def photos(*, count: int = 500) -> None:
         for file, image in zip(files, images, strict=True):
             photograph(image[0].numpy(), random).save(file, quality=int(random.integers(70, 96)))
         pictures = read_pictures(files)
-    model = load(Path("model.pth"), **params["model"])
-    accuracies = [
-        (infer(model, inputs, **params["infer"]).argmax(1) == labels).double().mean().item()
-        for inputs in (images, pictures)
-    ]
+    accuracies = [accuracy(inputs, labels) for inputs in (images, pictures)]
     print("accuracy on {} test images {:.4f}, on photographs of them {:.4f}".format(count, *accuracies))
     sys.exit(accuracies[0] - accuracies[1] > 0.03)
 

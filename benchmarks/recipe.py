@@ -16,6 +16,7 @@ from cyclopts import App
 from dataset import read_split
 from dvc.api import params_show
 from model import infer, load
+from torch import Tensor
 
 RESULTS = Path(__file__).with_name("accuracy.csv")
 
@@ -46,11 +47,15 @@ def test_accuracy() -> float:
 
 
 def held_out_accuracy(count: int) -> float:
-    """The accuracy of model.pth on the last `count` images of the training split, answered as `evaluate` does."""
-    params = params_show()
     images, labels = read_split(Path("data/FashionMNIST"), "train")
-    logits = infer(load(Path("model.pth"), **params["model"]), images[-count:], **params["infer"])
-    return (logits.argmax(1) == labels[-count:]).double().mean().item()
+    return accuracy(images[-count:], labels[-count:])
+
+
+def accuracy(images: Tensor, labels: Tensor) -> float:
+    """The accuracy of model.pth on images, answered as `evaluate` does."""
+    params = params_show()
+    logits = infer(load(Path("model.pth"), **params["model"]), images, **params["infer"])
+    return (logits.argmax(1) == labels).double().mean().item()
 
 
 if __name__ == "__main__":
