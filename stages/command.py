@@ -63,9 +63,9 @@ def run(stage: Callable[..., None], *others: Callable[..., None]) -> None:
         wanted = f"{' and '.join(keys)} is true or false" if keys else "a section has keys and values"
         sys.exit(f"{stage.__name__}: {wanted}, not {', '.join(unused)} (see params.yaml)")
     except CycloptsError as error:
-        others_name = error.command_chain or ()
-        hint = "--help" if others_name else "params.yaml"
-        sys.exit(f"{' '.join([stage.__name__, *others_name])}: {error} (see {hint})")
+        command = error.command_chain or ()  # empty for the stage's own
+        hint = "--help" if command else "params.yaml"
+        sys.exit(f"{' '.join([stage.__name__, *command])}: {error} (see {hint})")
     except OSError as error:
         sys.exit(f"{stage.__name__}: {error}")
 

@@ -71,7 +71,7 @@ def train(
         )
 
     torch.manual_seed(seed)
-    model = build(network, hidden_size, width, blocks).to(on).to(memory_format=torch.channels_last)
+    model = build(network, hidden_size, width, blocks).to(on)
     mirrored = (torch.rand(size) < 0.5).to(on)  # in one epoch, and the others in the next
     steppers = optimize(model, optimizer, learning_rate, momentum, schedule, epochs * steps)
     parts = [model, *steppers]
