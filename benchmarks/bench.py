@@ -24,7 +24,7 @@ import tutorial
 import yaml
 from cyclopts import App
 from dataset import Split, read_split, split_files
-from model import Convolution, cnn
+from model import Convolution, build, set_up
 from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader
@@ -47,7 +47,7 @@ DVC = [Path(sys.executable).with_name("dvc"), "repro", "--quiet"]
 def bench(*, short: bool = False) -> None:
     """Print every table; `short` takes few images and turns, to see that all of it runs."""
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    torch.set_num_threads(2)
+    set_up("cpu", threads=2)
     turns, share, growth = (1, 0.05, (0.02, 0.04)) if short else (3, 1.0, (1.0, 4.0, 16.0))
     with tempfile.TemporaryDirectory() as folder:
         os.environ["DVC_SITE_CACHE_DIR"] = f"{folder}/site"
@@ -158,7 +158,7 @@ def matrix_products(inputs: torch.Tensor) -> None:
 
 def bench_convolutions(turns: int, share: float) -> None:
     """Forward and backward of the recipe best in bf16, its convolutions alone, and what is no kernel."""
-    model = cnn(32 if share == 1 else 4, 1).to(memory_format=torch.channels_last)
+    model = build("cnn", hidden_size=512, width=32 if share == 1 else 4, blocks=1)
     images, labels = torch.rand(256, 1, 28, 28), torch.randint(10, (256,))
     seen: list[tuple[nn.Module, torch.Tensor, torch.Tensor]] = []
 
