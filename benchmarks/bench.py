@@ -17,12 +17,12 @@ from statistics import linear_regression, median
 from typing import Any
 from unittest import mock
 
+import cyclopts
 import numpy as np
 import torch
 import train as train_module
 import tutorial
 import yaml
-from cyclopts import App
 from dataset import Split, read_split, split_files
 from model import Convolution, build, set_up
 from PIL import Image
@@ -158,7 +158,7 @@ def matrix_products(inputs: torch.Tensor) -> None:
 
 def bench_convolutions(turns: int, share: float) -> None:
     """Forward and backward of the recipe best in bf16, its convolutions alone, and what is no kernel."""
-    model = build("cnn", hidden_size=512, width=32 if share == 1 else 4, blocks=1)
+    model = build("cnn", hidden_size=512, width=64 if share == 1 else 4, blocks=1)
     images, labels = torch.rand(256, 1, 28, 28), torch.randint(10, (256,))
     seen: list[tuple[nn.Module, torch.Tensor, torch.Tensor]] = []
 
@@ -264,4 +264,4 @@ def bench_growth(folder: Path, factors: tuple[float, ...]) -> None:
 
 
 if __name__ == "__main__":
-    App(default_command=bench)()
+    cyclopts.run(bench)

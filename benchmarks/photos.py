@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import cyclopts
 import numpy as np
-from cyclopts import App
 from dataset import read_split
 from pictures import read_pictures
 from PIL import Image
@@ -43,4 +43,4 @@ def photograph(image: np.ndarray, random: np.random.Generator) -> Image.Image:
 
 
 if __name__ == "__main__":
-    App(default_command=photos)()
+    cyclopts.run(photos)

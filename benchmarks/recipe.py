@@ -1,4 +1,4 @@
-"""Runs a recipe with several seeds by `dvc exp run`, prints its row of the README's tables and adds it to accuracy.csv.
+"""Runs a recipe with several seeds by `dvc exp run`, prints its row of a table, and adds it to accuracy.csv and .svg.
 
 The accuracy is that on the test split, or on images held out, to choose values by:
 PYTHONPATH=stages python benchmarks/recipe.py quick
@@ -12,8 +12,9 @@ import time
 from pathlib import Path
 from statistics import mean, stdev
 
-from cyclopts import App
+import cyclopts
 from dataset import read_split
+from draw import draw
 from dvc.api import params_show
 from model import infer, load
 from torch import Tensor
@@ -39,6 +40,7 @@ def recipe(name: str, /, *values: str, seeds: int = 3, held_out: int = 0) -> Non
     row = [" ".join([name, *values]), split, f"{mean(accuracies):.4f}", f"{spread:.4f}", weights, round(mean(times))]
     with RESULTS.open("a") as file:
         csv.writer(file, lineterminator="\n").writerow(row)
+    draw(RESULTS)
     print(f"| {row[0]} | {row[2]} ± {row[3]} | {weights:,} | {row[5]} s |")
 
 
@@ -59,4 +61,4 @@ def accuracy(images: Tensor, labels: Tensor) -> float:
 
 
 if __name__ == "__main__":
-    App(default_command=recipe)()
+    cyclopts.run(recipe)

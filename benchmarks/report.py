@@ -11,8 +11,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import cyclopts
 import vl_convert
-from cyclopts import App
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 CHART = {
@@ -69,4 +69,4 @@ def draw(plot: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    App(default_command=report)()
+    cyclopts.run(report)

@@ -33,6 +33,9 @@ def _ten(_: type, names: list[str]) -> None:
 
 Classes = Annotated[list[str], Parameter(validator=_ten)]
 Count = Annotated[int, Parameter(converter=_whole, validator=Number(gte=1, lte=100_000))]
+Size = Annotated[int, Parameter(converter=_whole, validator=Number(gte=1, lte=10_000))]
+Width = Annotated[int, Parameter(converter=_whole, validator=Number(gte=2, lte=1024))]
+Blocks = Annotated[int, Parameter(converter=_whole, validator=Number(gte=0, lte=100))]
 Rank = Annotated[int, Parameter(converter=_whole, validator=Number(gte=1, lte=10))]
 Threads = Annotated[int, Parameter(converter=_whole, validator=Number(gte=1, lte=1024))]
 NonNegative = Annotated[int, Parameter(converter=_whole, validator=Number(gte=0))]

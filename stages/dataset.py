@@ -21,8 +21,8 @@ def read_split(dataset: Path, split: Split) -> tuple[Tensor, Tensor]:
     image_file, label_file = split_files(dataset, split)
     images = np.fromfile(image_file, np.uint8, offset=16)
     labels = np.fromfile(label_file, np.uint8, offset=8)
-    if len(images) != 28 * 28 * len(labels):
-        sys.exit(f"{image_file}: not the 28x28 images of the {len(labels)} labels beside it; run `dvc repro download`")
+    if len(images) != 28 * 28 * len(labels) or labels.max(initial=0) > 9:
+        sys.exit(f"{image_file}: not 28x28 images with labels from 0 to 9 beside it; run `dvc repro download`")
     return torch.from_numpy(images).view(-1, 1, 28, 28), torch.from_numpy(labels).long()
 
 

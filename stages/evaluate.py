@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import torch
-from command import Classes, Count, NonNegative, Threads, run
+from command import Blocks, Classes, Pixels, Size, Threads, Width, run
 from dataset import read_split
 from files import write_csv, write_json
 from grid import draw_cell, write_grid
@@ -24,10 +24,11 @@ def evaluate(
     *,
     classes: Classes,
     test_time_flip: bool,
+    test_time_shift: Pixels,
     network: Network,
-    hidden_size: Count,
-    width: Count,
-    blocks: NonNegative,
+    hidden_size: Size,
+    width: Width,
+    blocks: Blocks,
     device: Device,
     threads: Threads,
 ) -> None:
@@ -39,7 +40,7 @@ def evaluate(
     on = set_up(device, threads)
     images, labels = read_split(dataset, "t10k")
     model = load(model_file, network, hidden_size, width, blocks).to(on)
-    logits = infer(model, images.to(on), test_time_flip).cpu()
+    logits = infer(model, images.to(on), test_time_flip, test_time_shift).cpu()
     confidences, predicted = logits.softmax(1).max(1)
     right = predicted == labels
     accuracy = right.double().mean().item()

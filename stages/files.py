@@ -23,7 +23,7 @@ def write_csv(path: Path, rows: Iterable[Iterable[str]]) -> None:
     """Write `rows`, the first of them the header, as `write` does."""
     table = io.StringIO()
     csv.writer(table, lineterminator="\n").writerows(rows)
-    write(path, table.getvalue().encode())
+    write(path, table.getvalue().encode(errors="backslashreplace"))  # a file's name may be no UTF-8
 
 
 def write_json(path: Path, values: dict[str, float]) -> None:

@@ -6,7 +6,7 @@ from json import dumps
 from pathlib import Path
 
 import torch
-from command import Classes, Count, NonNegative, Rank, Threads, run
+from command import Blocks, Classes, NonNegative, Pixels, Rank, Size, Threads, Width, run
 from dataset import read_split
 from files import write_csv
 from grid import draw_cell, write_grid
@@ -30,10 +30,11 @@ def predict(
     top: Rank,
     classes: Classes,
     test_time_flip: bool,
+    test_time_shift: Pixels,
     network: Network,
-    hidden_size: Count,
-    width: Count,
-    blocks: NonNegative,
+    hidden_size: Size,
+    width: Width,
+    blocks: Blocks,
     device: Device,
     threads: Threads,
 ) -> None:
@@ -48,7 +49,7 @@ def predict(
     files = find_pictures(pictures)
     inputs = torch.cat([images[index : index + 1], read_pictures(files)])
     model = load(model_file, network, hidden_size, width, blocks).to(on)
-    rankings = rank(infer(model, inputs.to(on), test_time_flip), classes, top)
+    rankings = rank(infer(model, inputs.to(on), test_time_flip, test_time_shift), classes, top)
 
     print(f'Predicted: "{rankings[0][0][0]}", Actual: "{classes[labels[index]]}"')
     rows = [("file", "rank", "class", "probability")]
@@ -75,10 +76,11 @@ def classify(
     top: Rank,
     classes: Classes,
     test_time_flip: bool,
+    test_time_shift: Pixels,
     network: Network,
-    hidden_size: Count,
-    width: Count,
-    blocks: NonNegative,
+    hidden_size: Size,
+    width: Width,
+    blocks: Blocks,
     device: Device,
     threads: Threads,
 ) -> None:
@@ -93,7 +95,9 @@ def classify(
         sys.exit("classify: no pictures; name files, or folders with pictures in them")
     inputs = read_pictures(files)
     model = load(model_file, network, hidden_size, width, blocks).to(on)
-    for file, ranking in zip(files, rank(infer(model, inputs.to(on), test_time_flip), classes, top), strict=True):
+    for file, ranking in zip(
+        files, rank(infer(model, inputs.to(on), test_time_flip, test_time_shift), classes, top), strict=True
+    ):
         answers = [{"class": guess, "probability": round(share, 4)} for guess, share in ranking]
         print(dumps({"file": str(file), "classes": answers}) if json else described(file, ranking))
 

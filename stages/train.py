@@ -11,7 +11,7 @@ import checkpoint
 import numpy as np
 import torch
 import torch.distributed as dist
-from command import Count, Fraction, NonNegative, Pixels, Positive, Seed, Threads, run
+from command import Blocks, Count, Fraction, NonNegative, Pixels, Positive, Seed, Size, Threads, Width, run
 from dataset import read_split, split_files, to_floats
 from files import write, write_csv, write_json
 from model import Device, Network, build, infer, set_up
@@ -40,12 +40,13 @@ def train(
     shuffle: bool,
     flip: bool,
     shift: Pixels,
+    erase: Fraction,
     precision: Literal["fp32", "bf16"],
     validation_size: NonNegative,
     network: Network,
-    hidden_size: Count,
-    width: Count,
-    blocks: NonNegative,
+    hidden_size: Size,
+    width: Width,
+    blocks: Blocks,
     device: Device,
     threads: Threads,
 ) -> None:
@@ -97,6 +98,8 @@ def train(
             inputs = augment.flip(inputs, mirrored[share] ^ (epoch % 2 == 0))
         if shift:
             inputs = augment.shift(inputs, shift)
+        if erase:
+            inputs = augment.erase(inputs, erase)
         with torch.autocast(on.type, torch.bfloat16, enabled=precision == "bf16"):
             logits = parallel(to_floats(inputs))
         loss = nn.functional.cross_entropy(logits.float(), labels[share], label_smoothing=label_smoothing)
@@ -113,7 +116,7 @@ def train(
             seed_all(seed, epoch)
             order = torch.randperm(size) if shuffle else torch.arange(size)
             if rank:
-                seed_all(seed, epoch, rank)  # the order is of all processes, the shifts are of each
+                seed_all(seed, epoch, rank)  # the order is of all processes, shifts and rectangles are of each
             model.train()
             loss = train_epoch(step, order.to(on), batch_size, bar)
             if not isfinite(loss):

@@ -18,8 +18,7 @@ from test_pipeline import COMPUTING, modules, outputs, scratch
 TRACKED = subprocess.check_output(["git", "ls-files"], cwd=ROOT, text=True).splitlines()
 DATA = [name for name in TRACKED if name.startswith("data/") and "/.git" not in name]
 CODE = [name for name in TRACKED if name.startswith("stages/")]
-NEITHER = [name for name in TRACKED if name.startswith((".ci/", ".github/", "tests/"))]
-NEITHER += ["Makefile", "README.md", "requirements.txt"]
+NEITHER = ["Makefile", "README.md", "requirements.txt", "benchmarks/bench.py", "recipes/best", "tests/conftest.py"]
 
 
 def stale(workspace: Workspace, name: str, content: bytes) -> set[str]:

@@ -37,16 +37,6 @@ def test_metrics_differ_between_branches_as_their_values_do(workspace: Workspace
     assert json.loads((workspace.path / "metrics.json").read_text()) == before
 
 
-def test_a_clone_gets_the_results_from_the_default_remote_and_runs_nothing(workspace: Workspace) -> None:
-    workspace.run("dvc", "push")
-    assert (workspace.path.parent / "dvc-store").is_dir()
-    clone = Workspace(workspace.path.parent / "other")
-    workspace.run("git", "clone", "--quiet", ".", str(clone.path))
-    assert ran(clone.run("dvc", "repro", "--pull")) == []
-    for name in ("model.pth", "predictions.csv", "metrics.json", "confusion.csv"):
-        assert (clone.path / name).read_bytes() == (workspace.path / name).read_bytes()
-
-
 def test_an_experiment_runs_the_changed_stages_alone(workspace: Workspace) -> None:
     assert ran(workspace.run("dvc", "exp", "run", "--set-param", "predict.index=2")) == ["predict"]
 

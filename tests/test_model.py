@@ -1,5 +1,7 @@
 """The network answers each image by itself, its file cannot run code, and its device is one that is here."""
 
+import resource
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +23,30 @@ def test_test_time_flip_averages_the_answers_to_an_image_and_its_mirror_image() 
     mean = (infer(network, images) + infer(network, images.flip(-1))) / 2
     assert torch.equal(infer(network, images, test_time_flip=True), mean)
     assert not torch.equal(infer(network, images), mean)
+
+
+def test_test_time_shift_averages_the_answers_to_an_image_and_those_moved_towards_each_corner() -> None:
+    network = cnn(4, 1)
+    image = torch.randint(256, (28, 28), dtype=torch.uint8)
+    padded = torch.nn.functional.pad(image, [2] * 4)
+    moved = [padded[y : y + 28, x : x + 28] for y, x in ((2, 2), (0, 0), (0, 4), (4, 0), (4, 4))]
+    mean = infer(network, torch.stack(moved)[:, None]).mean(0)
+    answer = infer(network, image[None, None], test_time_shift=2)[0]
+    assert torch.allclose(answer, mean, atol=1e-6)
+    mirrored = infer(network, image.flip(1)[None, None], test_time_shift=2)[0]
+    both = infer(network, image[None, None], test_time_flip=True, test_time_shift=2)[0]
+    assert torch.allclose(both, (answer + mirrored) / 2, atol=1e-6)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="malloc of glibc")
+def test_memory_that_a_step_frees_serves_the_next_one() -> None:
+    set_up("cpu", torch.get_num_threads())
+    for _ in range(3):
+        torch.ones(2**24)
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        torch.ones(2**24)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults < 100
 
 
 @dataclass

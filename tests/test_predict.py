@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -91,13 +92,14 @@ def test_a_folder_without_pictures_gives_an_empty_table_and_says_so(
     assert "pictures: no pictures in it" in capsys.readouterr().out
 
 
-def test_a_name_with_a_line_break_and_a_comma_stays_one_row(
+def test_a_name_with_a_line_break_and_a_comma_or_not_in_utf_8_stays_one_row(
     dataset: Path, model: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (pictures / "0.png").rename(pictures / "a,\nb.png")
+    (pictures / "1.png").rename(pictures / os.fsdecode(b"b\xe9.png"))
     predict(dataset, model, pictures, *(tmp_path / name for name in OUTPUTS), **(VALUES | {"top": 1}))
     with (tmp_path / "predictions.csv").open(newline="") as file:
-        assert [row["file"] for row in csv.DictReader(file)] == ["1.png", "a,\nb.png", "more/2.bmp"]
+        assert [row["file"] for row in csv.DictReader(file)] == ["a,\nb.png", "b\\udce9.png", "more/2.bmp"]
     assert "'a,\\nb.png': \"class " in capsys.readouterr().out
 
 
@@ -137,6 +139,7 @@ def test_classify_answers_as_the_pipeline_does_with_the_values_of_params_yaml(wo
         (["model.pth"], "classify: no pictures; name files"),
         (["model.pth", "gone.png"], "gone.png: cannot be read as a picture (No such file or directory)"),
         (["model.pth", "0.png"], "model.pth: not the weights of the network mlp of hidden_size 512"),
+        (["gone.pth", "0.png"], "No such file or directory: 'gone.pth'"),
         (["model.pth", "0.png", "--top=11"], 'predict classify: Invalid value "11" for --top'),
         (["model.pth", "0.png", "--jsn"], "predict classify: Unknown option: --jsn. Did you mean --json? (see --help)"),
     ],

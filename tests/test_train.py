@@ -11,10 +11,10 @@ import checkpoint
 import pytest
 import torch
 import train as train_module
+import tutorial
 from conftest import DEFAULTS, trained
 from dataset import read_split
 from model import Network, infer, load
-from torch import nn
 from torch.utils.data import DataLoader
 from torchvision.datasets import FashionMNIST
 from torchvision.transforms import ToTensor
@@ -23,6 +23,7 @@ RANDOM = {
     "shuffle": True,
     "flip": True,
     "shift": 1,
+    "erase": 0.2,
     "momentum": 0.9,
     "schedule": "one_cycle",
     "epochs": 4,
@@ -34,26 +35,12 @@ CNN = {"network": "cnn", "width": 4, "precision": "bf16", "optimizer": "muon"}
 def test_the_weights_equal_those_of_the_tutorial(dataset: Path, tmp_path: Path) -> None:
     trained(dataset, tmp_path, hidden_size=512, learning_rate=1e-3)
 
-    class NeuralNetwork(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.flatten = nn.Flatten()
-            self.linear_relu_stack = nn.Sequential(
-                nn.Linear(28 * 28, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 10)
-            )
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.linear_relu_stack(self.flatten(x))
-
     torch.manual_seed(0)
-    network = NeuralNetwork()
+    network = tutorial.NeuralNetwork()
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-3)
     loader = DataLoader(FashionMNIST(root=dataset.parent, train=True, transform=ToTensor()), batch_size=64)
     for _ in range(2):
-        for images, labels in loader:
-            nn.CrossEntropyLoss()(network(images), labels).backward()
-            optimizer.step()
-            optimizer.zero_grad()
+        tutorial.train(loader, network, optimizer)
 
     weights = torch.load(tmp_path / "model.pth", weights_only=True)
     assert list(weights) == list(network.state_dict())
@@ -86,6 +73,7 @@ OTHERS = {
     "shuffle": True,
     "flip": True,
     "shift": 2,
+    "erase": 0.5,
     "precision": "bf16",
 }
 
