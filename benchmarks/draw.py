@@ -23,11 +23,16 @@ def draw(results: Path) -> None:
         "width": 640,
         "height": 360,
         "encoding": {
-            "x": axis | {"field": "seconds", "scale": {"type": "log"}, "title": "seconds of training on two cores"},
+            "x": axis
+            | {
+                "field": "seconds",
+                "scale": {"type": "log", "nice": False, "padding": 20},
+                "title": "seconds of training on two cores",
+            },
             "y": axis | {"field": "accuracy", "scale": {"zero": False}, "title": "accuracy on images held out"},
             "color": {"field": "line", "type": "nominal", "legend": {"orient": "bottom", "title": None}},
             "text": {"field": "epochs"},
         },
-        "layer": [{"mark": {"type": "line", "point": True}}, {"mark": {"type": "text", "dy": 14}}],
+        "layer": [{"mark": {"type": "line", "point": True}}, {"mark": {"type": "text", "dy": -12}}],
     }
     results.with_suffix(".svg").write_text(vegalite_to_svg(chart))
