@@ -3,7 +3,10 @@
 import csv
 from pathlib import Path
 
+from report import CHART
 from vl_convert import vegalite_to_svg
+
+EPOCHS = "train.epochs="
 
 
 def draw(results: Path) -> None:
@@ -14,25 +17,21 @@ def draw(results: Path) -> None:
     for run, row in last.items():
         if "compute.threads" not in run:
             words = run.split()
-            line = " ".join(word for word in words if not word.startswith("train.epochs="))
-            points.append(row | {"line": line, "epochs": run.removeprefix(line).removeprefix(" train.epochs=")})
-    axis = {"type": "quantitative", "axis": {"gridColor": "#ddd"}}
+            line = [word for word in words if not word.startswith(EPOCHS)]
+            epochs = [word.removeprefix(EPOCHS) for word in words if word.startswith(EPOCHS)]
+            points.append(row | {"line": " ".join(line), "epochs": "".join(epochs)})
+    seconds = {"field": "seconds", "type": "quantitative", "title": "seconds of training on two cores"}
+    accuracy = {"field": "accuracy", "type": "quantitative", "title": "accuracy on images held out"}
     chart = {
-        "background": "white",
         "data": {"values": points},
         "width": 640,
         "height": 360,
         "encoding": {
-            "x": axis
-            | {
-                "field": "seconds",
-                "scale": {"type": "log", "nice": False, "padding": 20},
-                "title": "seconds of training on two cores",
-            },
-            "y": axis | {"field": "accuracy", "scale": {"zero": False}, "title": "accuracy on images held out"},
-            "color": {"field": "line", "type": "nominal", "legend": {"orient": "bottom", "title": None}},
+            "x": seconds | {"scale": {"type": "log", "nice": False, "padding": 20}},
+            "y": accuracy | {"scale": {"zero": False}},
+            "color": {"field": "line", "type": "nominal"},
             "text": {"field": "epochs"},
         },
         "layer": [{"mark": {"type": "line", "point": True}}, {"mark": {"type": "text", "dy": -12}}],
     }
-    results.with_suffix(".svg").write_text(vegalite_to_svg(chart))
+    results.with_suffix(".svg").write_text(vegalite_to_svg(chart, config=CHART | {"background": "white"}))
