@@ -6,6 +6,7 @@ Alternatives take turns in one run, for machines are noisy; a ratio is the media
 import contextlib
 import gzip
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -54,7 +55,7 @@ def bench(*, short: bool = False) -> None:
         project = copy_project(Path(folder) / "project", share)
         print("| what | time | against | time | ratio (range) |\n|---|---|---|---|---|")
         bench_training(project, turns)
-        bench_convolutions(turns, share)
+        bench_convolutions(turns)
         bench_commands(project, turns)
         bench_processes(project, turns)
         print("\n| images | stage | time | peak memory |\n|---|---|---|---|")
@@ -91,6 +92,12 @@ def set_params(project: Path, section: str, **values: Any) -> None:
     params = yaml.safe_load((project / "params.yaml").read_text())
     params[section] |= values
     (project / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+
+
+def declared_network(recipe: str) -> dict[str, Any]:
+    """The section `model` of a recipe."""
+    values = re.findall(r"--set-param=model\.(\w+)=(\S+)", (ROOT / "recipes" / recipe).read_text())
+    return {key: yaml.safe_load(value) for key, value in values}
 
 
 def measured(command: list[str | Path], folder: Path) -> tuple[float, float]:
@@ -156,9 +163,9 @@ def matrix_products(inputs: torch.Tensor) -> None:
                 torch.mm(layer, weight, out=forward[number - 1][: len(batch)])
 
 
-def bench_convolutions(turns: int, share: float) -> None:
+def bench_convolutions(turns: int) -> None:
     """Forward and backward of the recipe best in bf16, its convolutions alone, and what is no kernel."""
-    model = build("cnn", hidden_size=512, width=64 if share == 1 else 4, blocks=1)
+    model = build(**declared_network("best"))
     images, labels = torch.rand(256, 1, 28, 28), torch.randint(10, (256,))
     seen: list[tuple[nn.Module, torch.Tensor, torch.Tensor]] = []
 
@@ -226,7 +233,7 @@ def bench_commands(project: Path, turns: int) -> None:
 def bench_processes(project: Path, turns: int) -> None:
     """Half of an epoch of one process with one thread, the ideal, and an epoch of two such, with quick's network."""
     set_params(project, "compute", threads=1)
-    set_params(project, "model", network="cnn", width=16, blocks=1)
+    set_params(project, "model", **declared_network("quick"))
     set_params(project, "train", batch_size=256)
     torchrun = "torchrun --standalone --nproc-per-node 2"
     times: dict[str, list[float]] = {"python": [], torchrun: []}

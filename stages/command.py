@@ -1,5 +1,7 @@
 """Runs a stage's function as a command: its signature is the command line that dvc.yaml writes."""
 
+import atexit
+import gc
 import os
 import sys
 import threading
@@ -52,6 +54,10 @@ def run(stage: Callable[..., None], *others: Callable[..., None]) -> None:
     """
     if "DVC_STAGE" in os.environ:
         _end_with_parent()
+    # What is imported lives to the end: the garbage collector need not search it, neither now nor as Python ends. With
+    # PyTorch's modules that takes 0.3 s to 0.9 s a stage.
+    gc.freeze()
+    atexit.register(gc.freeze)
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # a log is up to date while the stage runs
     app = App(default_command=stage, default_parameter=Parameter(name_transform=str), version_flags=())

@@ -11,7 +11,7 @@ from dataset import to_floats
 from torch import Tensor, nn
 
 Device = Literal["auto", "cuda", "mps", "cpu"]
-Network = Literal["mlp", "cnn"]
+Network = Literal["mlp", "cnn", "resnet"]
 
 
 class MLP(nn.Module):
@@ -55,7 +55,22 @@ def convolution(inputs: int, outputs: int, pool: int = 1) -> nn.Sequential:
     return nn.Sequential(Convolution(inputs, outputs), pooling, nn.BatchNorm2d(outputs), nn.ReLU())
 
 
-def cnn(width: int, blocks: int) -> nn.Sequential:
+def cnn(width: int) -> nn.Sequential:
+    """Four convolutions, at 28x28, 14x14, 7x7 and 3x3 pixels."""
+    return nn.Sequential(
+        nn.Conv2d(1, width // 2, 3, padding=1),
+        nn.MaxPool2d(2),
+        nn.ReLU(),
+        convolution(width // 2, width, pool=2),
+        convolution(width, 2 * width, pool=2),
+        convolution(2 * width, 4 * width),
+        nn.MaxPool2d(3),
+        nn.Flatten(),
+        nn.Linear(4 * width, 10),
+    )
+
+
+def resnet(width: int, blocks: int) -> nn.Sequential:
     """Convolutions at 27x27 pixels, then `blocks` residual blocks each at 13x13, 6x6 and 3x3 pixels."""
     layers: list[nn.Module] = [nn.Conv2d(1, width // 2, 2), nn.ReLU()]
     for inputs, outputs in ((width // 2, width), (width, 2 * width), (2 * width, 4 * width)):
@@ -66,7 +81,13 @@ def cnn(width: int, blocks: int) -> nn.Sequential:
 
 def build(network: Network, hidden_size: int, width: int, blocks: int) -> nn.Module:
     """The network that the section `model` of params.yaml declares: images [N, 1, 28, 28] to logits [N, 10]."""
-    built = MLP(hidden_size) if network == "mlp" else cnn(width, blocks)
+    match network:
+        case "mlp":
+            built = MLP(hidden_size)
+        case "cnn":
+            built = cnn(width)
+        case "resnet":
+            built = resnet(width, blocks)
     return built.to(memory_format=torch.channels_last)
 
 
@@ -78,7 +99,8 @@ def load(file: Path, network: Network, hidden_size: int, width: int, blocks: int
     except OSError:
         raise
     except Exception:  # a damaged pickle can raise any
-        size = f"hidden_size {hidden_size}" if network == "mlp" else f"width {width}, blocks {blocks}"
+        widths = f"width {width}"
+        size = {"mlp": f"hidden_size {hidden_size}", "cnn": widths, "resnet": f"{widths}, blocks {blocks}"}[network]
         sys.exit(
             f"{file}: not the weights of the network {network} of {size}; "
             "run `dvc repro train`, or declare its own network in params.yaml"

@@ -1,6 +1,7 @@
 """A wrong value in params.yaml ends the stage with one line that names its key."""
 
 import shlex
+import subprocess
 import sys
 from collections.abc import Iterator
 from importlib import import_module
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from command import run
-from conftest import PARAMS, STAGES, Workspace
+from conftest import PARAMS, ROOT, STAGES, Workspace
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
@@ -100,6 +101,19 @@ def test_a_missing_section_is_named(section: str, params: dict[str, dict[str, An
     Path("params.yaml").write_text(yaml.safe_dump(params))
     with pytest.raises(DvcException, match=section):
         run_stage_that_reads(section)
+
+
+def test_the_garbage_collector_searches_nothing_that_is_imported_neither_in_a_stage_nor_at_its_end() -> None:
+    script = """
+import atexit, gc, command
+def stage() -> None:
+    print(gc.get_freeze_count())
+    gc.unfreeze()
+atexit.register(lambda: print(gc.get_freeze_count()))
+command.run(stage)
+"""
+    counts = subprocess.check_output([sys.executable, "-c", script], cwd=ROOT / "stages", text=True).split()
+    assert min(map(int, counts)) > 10_000
 
 
 def test_a_wrong_value_costs_nothing_of_the_last_good_run(shared: Workspace, params: Any) -> None:

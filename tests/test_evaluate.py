@@ -117,7 +117,7 @@ def test_a_broken_model_is_named(content: bytes, dataset: Path, tmp_path: Path) 
     assert [path.name for path in tmp_path.iterdir()] == ["model.pth"]
 
 
-@pytest.mark.parametrize("other", [MLP(16), cnn(32, 1)])
+@pytest.mark.parametrize("other", [MLP(16), cnn(32)])
 def test_a_model_of_another_network_is_named(other: nn.Module, dataset: Path, tmp_path: Path) -> None:
     torch.save(other.state_dict(), tmp_path / "model.pth")
     with pytest.raises(SystemExit, match=r"model\.pth: not the weights of the network mlp of hidden_size 32; run"):

@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from model import cnn, infer, load, set_up
+from model import infer, load, resnet, set_up
 
 
 def test_the_answer_to_an_image_does_not_depend_on_the_others() -> None:
-    network = cnn(4, 1)
+    network = resnet(4, 1)
     images = torch.randint(256, (2500, 1, 28, 28), dtype=torch.uint8)
     assert torch.allclose(infer(network, images)[2000:2010], infer(network, images[2000:2010]), atol=1e-5)
     assert infer(network, images).shape == (2500, 10)
 
 
 def test_test_time_flip_averages_the_answers_to_an_image_and_its_mirror_image() -> None:
-    network = cnn(4, 1)
+    network = resnet(4, 1)
     images = torch.randint(256, (20, 1, 28, 28), dtype=torch.uint8)
     mean = (infer(network, images) + infer(network, images.flip(-1))) / 2
     assert torch.equal(infer(network, images, test_time_flip=True), mean)
@@ -26,7 +26,7 @@ def test_test_time_flip_averages_the_answers_to_an_image_and_its_mirror_image() 
 
 
 def test_test_time_shift_averages_the_answers_to_an_image_and_those_moved_towards_each_corner() -> None:
-    network = cnn(4, 1)
+    network = resnet(4, 1)
     image = torch.randint(256, (28, 28), dtype=torch.uint8)
     padded = torch.nn.functional.pad(image, [2] * 4)
     moved = [padded[y : y + 28, x : x + 28] for y, x in ((2, 2), (0, 0), (0, 4), (4, 0), (4, 4))]

@@ -29,7 +29,7 @@ RANDOM = {
     "epochs": 4,
     "validation_size": 100,
 }
-CNN = {"network": "cnn", "width": 4, "precision": "bf16", "optimizer": "muon"}
+RESNET = {"network": "resnet", "width": 4, "precision": "bf16", "optimizer": "muon"}
 
 
 def test_the_weights_equal_those_of_the_tutorial(dataset: Path, tmp_path: Path) -> None:
@@ -47,14 +47,14 @@ def test_the_weights_equal_those_of_the_tutorial(dataset: Path, tmp_path: Path) 
     assert all(torch.equal(weights[name], tensor) for name, tensor in network.state_dict().items())
 
 
-@pytest.mark.parametrize("network", ["mlp", "cnn"])
+@pytest.mark.parametrize("network", ["mlp", "cnn", "resnet"])
 def test_it_learns(network: Network, dataset: Path, tmp_path: Path) -> None:
     trained(dataset, tmp_path, epochs=5, batch_size=16, network=network, width=8)
     images, labels = read_split(dataset, "t10k")
     assert (infer(load(tmp_path / "model.pth", network, 32, 8, 1), images).argmax(1) == labels).float().mean() > 0.95
 
 
-@pytest.mark.parametrize("values", [{}, RANDOM, RANDOM | CNN])
+@pytest.mark.parametrize("values", [{}, RANDOM, RANDOM | RESNET])
 def test_the_same_values_give_the_same_bytes_and_another_seed_others(
     dataset: Path, tmp_path: Path, values: dict[str, Any]
 ) -> None:
@@ -160,7 +160,7 @@ def killed(dataset: Path, folder: Path, after: int, **values: Any) -> None:
         trained(dataset, folder, **values)
 
 
-@pytest.mark.parametrize("values", [RANDOM, RANDOM | CNN])
+@pytest.mark.parametrize("values", [RANDOM, RANDOM | RESNET])
 def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
     values: dict[str, Any], dataset: Path, tmp_path: Path, orders: list[torch.Tensor]
 ) -> None:
@@ -175,7 +175,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
 def test_a_checkpoint_of_other_values_is_not_used(
     key: str, dataset: Path, tmp_path: Path, orders: list[torch.Tensor]
 ) -> None:
-    other = (OTHERS | CNN).get(key) or DEFAULTS[key] + 2
+    other = (OTHERS | RESNET).get(key) or DEFAULTS[key] + 2
     killed(dataset, tmp_path, 1)
     orders.clear()
     trained(dataset, tmp_path, **{key: other})
