@@ -29,7 +29,7 @@ def draw(results: Path) -> None:
         "encoding": {
             "x": seconds | {"scale": {"type": "log", "nice": False, "padding": 20}},
             "y": accuracy | {"scale": {"zero": False}},
-            "color": {"field": "line", "type": "nominal"},
+            "color": {"field": "line", "type": "nominal", "legend": {"labelLimit": 0}},
             "text": {"field": "epochs"},
         },
         "layer": [{"mark": {"type": "line", "point": True}}, {"mark": {"type": "text", "dy": -12}}],

@@ -99,10 +99,8 @@ def load(file: Path, network: Network, hidden_size: int, width: int, blocks: int
     except OSError:
         raise
     except Exception:  # a damaged pickle can raise any
-        widths = f"width {width}"
-        size = {"mlp": f"hidden_size {hidden_size}", "cnn": widths, "resnet": f"{widths}, blocks {blocks}"}[network]
         sys.exit(
-            f"{file}: not the weights of the network {network} of {size}; "
+            f"{file}: not the weights of {network} (hidden_size {hidden_size}, width {width}, blocks {blocks}); "
             "run `dvc repro train`, or declare its own network in params.yaml"
         )
     return built
@@ -133,7 +131,7 @@ def views(images: Tensor, flip: bool, shift: int) -> list[Tensor]:
 def set_up(device: Device, threads: int) -> torch.device:
     """Make PyTorch compute reproducibly on `device`, with `threads` threads where that is the CPU."""
     torch.set_num_threads(threads)
-    if sys.platform == "linux":  # keep the memory that a step frees for the next one: a seventh less time for the cnn
+    if sys.platform == "linux":  # keep what a step frees for the next one: a seventh less time for the resnet
         for option, value in ((-1, 2**31 - 1), (-4, 0)):  # M_TRIM_THRESHOLD and M_MMAP_MAX of malloc.h
             ctypes.CDLL(None).mallopt(option, value)
     available = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")

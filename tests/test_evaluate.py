@@ -12,7 +12,7 @@ import torch
 from conftest import NAMES, VALUES
 from dataset import read_split
 from evaluate import evaluate, reliability
-from model import MLP, cnn
+from model import MLP, cnn, resnet
 from PIL import Image
 from torch import nn
 
@@ -117,8 +117,12 @@ def test_a_broken_model_is_named(content: bytes, dataset: Path, tmp_path: Path) 
     assert [path.name for path in tmp_path.iterdir()] == ["model.pth"]
 
 
-@pytest.mark.parametrize("other", [MLP(16), cnn(32)])
-def test_a_model_of_another_network_is_named(other: nn.Module, dataset: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("network", "other"), [("mlp", MLP(16)), ("mlp", cnn(4)), ("cnn", resnet(4, 1)), ("resnet", cnn(4))]
+)
+def test_a_model_of_another_network_is_named(network: str, other: nn.Module, dataset: Path, tmp_path: Path) -> None:
     torch.save(other.state_dict(), tmp_path / "model.pth")
-    with pytest.raises(SystemExit, match=r"model\.pth: not the weights of the network mlp of hidden_size 32; run"):
-        evaluate(dataset, tmp_path / "model.pth", *(tmp_path / name for name in OUTPUTS), **VALUES)
+    with pytest.raises(SystemExit, match=rf"model\.pth: not the weights of {network} \(hidden_size 32, width 4"):
+        evaluate(
+            dataset, tmp_path / "model.pth", *(tmp_path / name for name in OUTPUTS), **VALUES | {"network": network}
+        )

@@ -16,6 +16,7 @@ import pytest
 import yaml
 from conftest import LAUNCH, PARAMS, RECIPES, ROOT, STAGES
 from dvc.utils.serialize import modify_yaml
+from ruamel.yaml.main import CParser
 from torchvision.datasets import FashionMNIST
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -168,3 +169,7 @@ def test_git_ignores_what_the_pipeline_writes_and_keeps_the_metrics() -> None:
         f"/data{line}" for line in (ROOT / "data" / ".gitignore").read_text().split()
     ]
     assert {f"/{out}" for stage in STAGES for out in outputs(stage)} - set(ignored) == {"/metrics.json"}
+
+
+def test_dvc_parses_yaml_in_c() -> None:
+    assert CParser is not None

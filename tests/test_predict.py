@@ -138,7 +138,7 @@ def test_classify_answers_as_the_pipeline_does_with_the_values_of_params_yaml(wo
     [
         (["model.pth"], "classify: no pictures; name files"),
         (["model.pth", "gone.png"], "gone.png: cannot be read as a picture (No such file or directory)"),
-        (["model.pth", "0.png"], "model.pth: not the weights of the network mlp of hidden_size 512"),
+        (["model.pth", "0.png"], "model.pth: not the weights of mlp (hidden_size 512"),
         (["gone.pth", "0.png"], "No such file or directory: 'gone.pth'"),
         (["model.pth", "0.png", "--top=11"], 'predict classify: Invalid value "11" for --top'),
         (["model.pth", "0.png", "--jsn"], "predict classify: Unknown option: --jsn. Did you mean --json? (see --help)"),

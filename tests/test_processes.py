@@ -66,9 +66,10 @@ def test_a_killed_run_goes_on_with_another_number_of_processes(
     assert_agree(finished, workspace)
 
 
-def test_two_processes_train_what_the_recipes_do(workspace: Workspace) -> None:
+@pytest.mark.parametrize("network", ["cnn", "resnet"])
+def test_two_processes_train_what_the_recipes_do(network: str, workspace: Workspace) -> None:
     values = {"epochs": 2, "optimizer": "muon", "shift": 1, "erase": 0.5, "precision": "bf16"}
-    workspace.set(launch={"train": TORCHRUN}, train=values, model={"network": "resnet", "width": 4})
+    workspace.set(launch={"train": TORCHRUN}, train=values, model={"network": network, "width": 4})
     assert "evaluate" in ran(workspace.run("dvc", "repro"))
     model = (workspace.path / "model.pth").read_bytes()
     workspace.run("dvc", "repro", "--force", "--single-item", "train")

@@ -29,7 +29,8 @@ RANDOM = {
     "epochs": 4,
     "validation_size": 100,
 }
-RESNET = {"network": "resnet", "width": 4, "precision": "bf16", "optimizer": "muon"}
+CNN = {"network": "cnn", "width": 4, "precision": "bf16", "optimizer": "muon"}
+RESNET = CNN | {"network": "resnet"}
 
 
 def test_the_weights_equal_those_of_the_tutorial(dataset: Path, tmp_path: Path) -> None:
@@ -54,7 +55,7 @@ def test_it_learns(network: Network, dataset: Path, tmp_path: Path) -> None:
     assert (infer(load(tmp_path / "model.pth", network, 32, 8, 1), images).argmax(1) == labels).float().mean() > 0.95
 
 
-@pytest.mark.parametrize("values", [{}, RANDOM, RANDOM | RESNET])
+@pytest.mark.parametrize("values", [{}, RANDOM, RANDOM | CNN, RANDOM | RESNET])
 def test_the_same_values_give_the_same_bytes_and_another_seed_others(
     dataset: Path, tmp_path: Path, values: dict[str, Any]
 ) -> None:
@@ -160,7 +161,7 @@ def killed(dataset: Path, folder: Path, after: int, **values: Any) -> None:
         trained(dataset, folder, **values)
 
 
-@pytest.mark.parametrize("values", [RANDOM, RANDOM | RESNET])
+@pytest.mark.parametrize("values", [RANDOM, RANDOM | CNN, RANDOM | RESNET])
 def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
     values: dict[str, Any], dataset: Path, tmp_path: Path, orders: list[torch.Tensor]
 ) -> None:
