@@ -95,9 +95,8 @@ def classify(
         sys.exit("classify: no pictures; name files, or folders with pictures in them")
     inputs = read_pictures(files)
     model = load(model_file, network, hidden_size, width, blocks).to(on)
-    for file, ranking in zip(
-        files, rank(infer(model, inputs.to(on), test_time_flip, test_time_shift), classes, top), strict=True
-    ):
+    rankings = rank(infer(model, inputs.to(on), test_time_flip, test_time_shift), classes, top)
+    for file, ranking in zip(files, rankings, strict=True):
         answers = [{"class": guess, "probability": round(share, 4)} for guess, share in ranking]
         print(dumps({"file": str(file), "classes": answers}) if json else described(file, ranking))
 
