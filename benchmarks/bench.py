@@ -210,7 +210,8 @@ def bench_commands(project: Path, turns: int) -> None:
     script = [sys.executable, ROOT / "benchmarks" / "tutorial.py"]
     empty = project.with_name("empty")
     (empty / ".dvc").mkdir(parents=True)
-    shutil.copy(project / ".dvc" / "config.local", empty / ".dvc" / "config")
+    for config in ("config", "config.local"):
+        shutil.copy(project / ".dvc" / config, empty / ".dvc")
     stages = {name: {"cmd": f"touch {name}", "outs": [name]} for name in ("one", "two", "three", "four")}
     (empty / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
     measured(DVC, empty)

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,9 @@ import pytest
 import yaml
 from servers import S3, SSH, Folder
 from train import train
+
+# A shell lets what it starts in the background ignore Ctrl-C, and so would what the tests start and stop by it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parent.parent
 PARAMS: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "params.yaml").read_text())
