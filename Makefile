@@ -35,6 +35,7 @@ report: repro .venv/installed-tests
 	touch $@
 
 .venv/installed-tests: .venv/installed tests/requirements.txt
+	@echo "Adding the packages of tests and report: a minute"
 	.venv/bin/python -m pip install --quiet --require-hashes --requirement tests/requirements.txt
 	touch $@
 

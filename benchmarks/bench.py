@@ -55,15 +55,15 @@ def bench(*, short: bool = False) -> None:
         project = copy_project(Path(folder) / "project", share)
         print("| what | time | against | time | ratio (range) |\n|---|---|---|---|---|")
         bench_training(project, turns)
-        bench_convolutions(turns)
         bench_commands(project, turns)
         bench_processes(project, turns)
+        bench_convolutions(turns)
         print("\n| images | stage | time | peak memory |\n|---|---|---|---|")
         bench_growth(Path(folder), growth)
 
 
 def copy_project(folder: Path, factor: float, pictures: int = 0) -> Path:
-    """The project, with `factor` times the images, from a source on disk, and `pictures` more to predict."""
+    """The project, with the tutorial's values, `factor` times the images, from disk, and `pictures` more to predict."""
     ignored = shutil.ignore_patterns(".venv", ".git", "cache", "tmp", "__pycache__", "FashionMNIST", "*.lock")
     shutil.copytree(ROOT, folder, ignore=ignored)
     source = folder.with_name(f"{folder.name}-source")
@@ -84,6 +84,8 @@ def copy_project(folder: Path, factor: float, pictures: int = 0) -> Path:
     digests = subprocess.check_output(["sha256sum", *sorted(path.name for path in raw.iterdir())], cwd=raw)
     (folder / "data" / "FashionMNIST.sha256").write_bytes(digests)
     set_params(folder, "download", sources=[source.as_uri()])
+    for section in ("model", "train", "infer"):
+        set_params(folder, section, **declared("tutorial", section))
     (folder / ".dvc" / "config.local").write_text("[core]\n    no_scm = true\n")
     return folder
 
@@ -94,9 +96,9 @@ def set_params(project: Path, section: str, **values: Any) -> None:
     (project / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
 
 
-def declared_network(recipe: str) -> dict[str, Any]:
-    """The section `model` of a recipe."""
-    values = re.findall(r"--set-param=model\.(\w+)=(\S+)", (ROOT / "recipes" / recipe).read_text())
+def declared(recipe: str, section: str) -> dict[str, Any]:
+    """A section of a recipe."""
+    values = re.findall(rf"--set-param={section}\.(\w+)=(\S+)", (ROOT / "recipes" / recipe).read_text())
     return {key: yaml.safe_load(value) for key, value in values}
 
 
@@ -165,7 +167,7 @@ def matrix_products(inputs: torch.Tensor) -> None:
 
 def bench_convolutions(turns: int) -> None:
     """Forward and backward of the recipe best in bf16, its convolutions alone, and what is no kernel."""
-    model = build(**declared_network("best"))
+    model = build(**declared("best", "model"))
     images, labels = torch.rand(256, 1, 28, 28), torch.randint(10, (256,))
     seen: list[tuple[nn.Module, torch.Tensor, torch.Tensor]] = []
 
@@ -201,7 +203,10 @@ def bench_convolutions(turns: int) -> None:
         seconds = timed(step)
     kernels = sum(event.self_cpu_time_total for event in profile.key_averages() if event.key.startswith("aten::")) / 1e6
     speed = 256 / median(one for one, _ in times)
-    print(f"| {speed:.0f} images/s | | share of the time outside the kernels | | {1 - kernels / seconds:.3f} |")
+    share = 1 - kernels / seconds
+    print(
+        f"\n`best` takes {speed:.0f} images/s forward and backward, with {share:.3f} of the time outside the kernels."
+    )
 
 
 def bench_commands(project: Path, turns: int) -> None:
@@ -234,8 +239,8 @@ def bench_commands(project: Path, turns: int) -> None:
 def bench_processes(project: Path, turns: int) -> None:
     """Half of an epoch of one process with one thread, the ideal, and an epoch of two such, with quick's network."""
     set_params(project, "compute", threads=1)
-    set_params(project, "model", **declared_network("quick"))
-    set_params(project, "train", batch_size=256)
+    set_params(project, "model", **declared("quick", "model"))
+    set_params(project, "train", batch_size=declared("quick", "train")["batch_size"])
     torchrun = "torchrun --standalone --nproc-per-node 2"
     times: dict[str, list[float]] = {"python": [], torchrun: []}
     for _ in range(turns):

@@ -10,14 +10,14 @@ EPOCHS = "train.epochs="
 
 
 def draw(results: Path) -> None:
-    """accuracy.csv → accuracy.svg: the last row of each run with two threads, named by its epochs."""
+    """accuracy.csv → accuracy.svg: the last row of each run of a recipe with other epochs or another network."""
     with results.open() as file:
         last = {row["run"]: row for row in csv.DictReader(file) if row["split"] == "held out"}
     points = []
     for run, row in last.items():
-        if "compute.threads" not in run:
-            words = run.split()
-            line = [word for word in words if not word.startswith(EPOCHS)]
+        words = run.split()
+        line = [word for word in words if not word.startswith(EPOCHS)]
+        if all(word.startswith("model.") for word in line[1:]):
             epochs = [word.removeprefix(EPOCHS) for word in words if word.startswith(EPOCHS)]
             points.append(row | {"line": " ".join(line), "epochs": "".join(epochs)})
     seconds = {"field": "seconds", "type": "quantitative", "title": "seconds of training on two cores"}

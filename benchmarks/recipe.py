@@ -19,11 +19,29 @@ from dvc.api import params_show
 from model import infer, load
 from torch import Tensor
 
+PARAMS = Path("params.yaml")
 RESULTS = Path(__file__).with_name("accuracy.csv")
 
 
 def recipe(name: str, /, *values: str, seeds: int = 3, held_out: int = 0) -> None:
-    """Run recipes/NAME with other VALUES, each section.key=value; with `held_out` train alone, on the other images."""
+    """Run recipes/NAME with other VALUES, each section.key=value; with `held_out` train alone, on the other images.
+
+    What a run wrote stays, but for params.yaml: its values are not to get into the next run.
+    """
+    params = PARAMS.read_bytes()
+    try:
+        row = measure(name, values, seeds, held_out)
+    finally:
+        PARAMS.write_bytes(params)
+    with RESULTS.open("a") as file:
+        csv.writer(file, lineterminator="\n").writerow(row)
+    draw(RESULTS)
+    run, _, accuracy, deviation, weights, seconds = row
+    print(f"| {run} | {accuracy} ± {deviation} | {weights:,} | {seconds} s |")
+
+
+def measure(name: str, values: tuple[str, ...], seeds: int, held_out: int) -> tuple[str, str, str, str, int, int]:
+    """The row of accuracy.csv."""
     options = Path("recipes", name).read_text().split()
     options += [f"--set-param={value}" for value in (*values, f"train.validation_size={held_out}")]
     accuracies, times = [], []
@@ -37,11 +55,7 @@ def recipe(name: str, /, *values: str, seeds: int = 3, held_out: int = 0) -> Non
     weights = sum(tensor.numel() for tensor in load(Path("model.pth"), **params_show()["model"]).parameters())
     spread = stdev(accuracies) if seeds > 1 else 0
     split = "held out" if held_out else "test"
-    row = [" ".join([name, *values]), split, f"{mean(accuracies):.4f}", f"{spread:.4f}", weights, round(mean(times))]
-    with RESULTS.open("a") as file:
-        csv.writer(file, lineterminator="\n").writerow(row)
-    draw(RESULTS)
-    print(f"| {row[0]} | {row[2]} ± {row[3]} | {weights:,} | {row[5]} s |")
+    return " ".join([name, *values]), split, f"{mean(accuracies):.4f}", f"{spread:.4f}", weights, round(mean(times))
 
 
 def test_accuracy() -> float:

@@ -68,12 +68,13 @@ def run(stage: Callable[..., None], *others: Callable[..., None]) -> None:
         app(sys.argv[1:], print_error=False, exit_on_error=False)
     except UnusedCliTokensError as error:  # cyclopts names the value alone: name the flag that was given it
         unused = error.unused_tokens or []
-        keys = [key for key, value in pairwise(sys.argv) if key.startswith("--") and value in unused]
+        flags = {f"--{name}" for name, kind in stage.__annotations__.items() if kind is bool}
+        keys = [key for key, value in pairwise(sys.argv) if key in flags and value in unused]
         wanted = f"{' and '.join(keys)} is true or false" if keys else "a section has keys and values"
         sys.exit(f"{stage.__name__}: {wanted}, not {', '.join(unused)} (see params.yaml)")
     except CycloptsError as error:
         command = error.command_chain or ()  # empty for the stage's own
-        hint = "--help" if command else "params.yaml"
+        hint = "--help and params.yaml" if command else "params.yaml"
         sys.exit(f"{' '.join([stage.__name__, *command])}: {error} (see {hint})")
     except OSError as error:
         sys.exit(f"{stage.__name__}: {error}")
@@ -91,5 +92,5 @@ def _end_with_parent() -> None:
     # In another session, the parent is not what started this: DVC was gone before this line. But torchrun gives each
     # of its processes a session of its own.
     if os.getsid(parent) != os.getsid(0) and "TORCHELASTIC_RUN_ID" not in os.environ:
-        os._exit(1)
+        sys.exit("DVC has ended, or `launch.train` started a session of its own, which torchrun alone may do")
     threading.Thread(target=watch, daemon=True).start()

@@ -96,8 +96,8 @@ def load(file: Path, network: Network, hidden_size: int, width: int, blocks: int
     built = build(network, hidden_size, width, blocks)
     try:
         built.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
-    except OSError:
-        raise
+    except OSError as error:
+        sys.exit(f"{file}: {error.strerror}; `dvc repro train` makes it, `dvc pull {file}` fetches it")
     except Exception:  # a damaged pickle can raise any
         sys.exit(
             f"{file}: not the weights of {network} (hidden_size {hidden_size}, width {width}, blocks {blocks}); "
@@ -138,7 +138,7 @@ def set_up(device: Device, threads: int) -> torch.device:
     if device not in ("auto", "cpu", available.type):
         sys.exit(f"--device {device}: not on this machine; choose auto or {available.type}")
     chosen = torch.device("cpu") if device == "cpu" else available
-    if chosen.type != "cpu":  # whose kernels are deterministic, and the call takes a second
+    if chosen.type != "cpu":  # the CPU's kernels are deterministic, and the call takes a second
         os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # without it CUDA's matrix products refuse to be
         torch.use_deterministic_algorithms(True)
         torch.accelerator.set_device_index(int(os.environ.get("LOCAL_RANK", 0)))  # as torchrun numbers its processes

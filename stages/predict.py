@@ -92,7 +92,7 @@ def classify(
         on = set_up(device, threads)
     files = [file for path in pictures for file in (find_pictures(path) if path.is_dir() else [path])]
     if not files:
-        sys.exit("classify: no pictures; name files, or folders with pictures in them")
+        sys.exit(f"classify: no pictures; name files, or folders with pictures in them, after {model_file}")
     inputs = read_pictures(files)
     model = load(model_file, network, hidden_size, width, blocks).to(on)
     rankings = rank(infer(model, inputs.to(on), test_time_flip, test_time_shift), classes, top)

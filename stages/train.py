@@ -91,7 +91,7 @@ def train(
         print(f"Going on after epoch {len(history)}")
 
     def step(batch: Tensor) -> Tensor:
-        """Learn from the images of those numbers; returns their mean loss, averaged over the processes."""
+        """Learn from this process's share of the images of those numbers; returns its part of their mean loss."""
         share = batch.tensor_split(processes)[rank]
         inputs = images[share]
         if flip:
@@ -122,7 +122,8 @@ def train(
             if not isfinite(loss):
                 sys.exit(f"The loss is {loss} after epoch {epoch}: lower --learning_rate {learning_rate}")
             results = {"train_loss": loss} | validate(model, images[size:], labels[size:])
-            bar.write(f"Epoch {epoch}/{epochs}: " + ", ".join(f"{name} {value:.4f}" for name, value in results.items()))
+            told = [f"{name} {value:.4f}" for name, value in results.items() if isfinite(value)]
+            bar.write(f"Epoch {epoch}/{epochs}: " + ", ".join(told))
             history.append({"epoch": epoch} | results)
             if rank == 0:
                 state = {"parts": [part.state_dict() for part in parts], "history": history}

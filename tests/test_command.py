@@ -1,5 +1,6 @@
 """A wrong value in params.yaml ends the stage with one line that names its key; stages start and end quickly."""
 
+import os
 import shlex
 import subprocess
 import sys
@@ -84,6 +85,12 @@ def test_a_wrong_value_is_named(section: str, key: str, wrong: Any, params: dict
     assert "\n" not in message or key == "sources"
 
 
+def test_a_number_in_place_of_true_or_false_is_not_looked_for_in_other_keys(params: dict[str, dict[str, Any]]) -> None:
+    params["train"]["flip"] = params["model"]["blocks"]
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    assert run_stage_that_reads("train") == "train: --flip is true or false, not 1 (see params.yaml)"
+
+
 @pytest.mark.parametrize(("section", "key"), [(section, key) for section in PARAMS for key in PARAMS[section]])
 @pytest.mark.parametrize("spelling", [None, "{}s", "my_{}"])
 def test_a_missing_or_misspelt_key_is_named(
@@ -102,6 +109,18 @@ def test_a_missing_section_is_named(section: str, params: dict[str, dict[str, An
     Path("params.yaml").write_text(yaml.safe_dump(params))
     with pytest.raises(DvcException, match=section):
         run_stage_that_reads(section)
+
+
+def test_a_stage_without_dvc_says_so() -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "stages" / "download.py"],
+        env=os.environ | {"DVC_STAGE": "download"},
+        start_new_session=True,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("DVC has ended") and done.stderr.count("\n") == 1
 
 
 def test_garbage_is_not_searched_for_in_what_is_imported_in_a_stage_and_at_its_end() -> None:

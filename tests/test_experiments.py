@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import subprocess
+import sys
 import termios
 import time
 
@@ -56,6 +57,17 @@ def test_a_recipe_runs_and_a_value_given_after_it_counts(workspace: Workspace, n
     printed = workspace.run("dvc", "exp", "run", *RECIPES[name], *smaller)
     assert {"train", "evaluate", "predict"} >= set(ran(printed)) >= {"train", "evaluate"}
     assert "Epoch 1/1: train_loss " in printed
+
+
+def test_a_measured_recipe_is_recorded_and_leaves_the_values_as_they_were(workspace: Workspace) -> None:
+    values = (workspace.path / "params.yaml").read_bytes()
+    workspace.environment["PYTHONPATH"] = "stages"
+    measured = (sys.executable, "benchmarks/recipe.py", "tutorial", "train.epochs=1", "--seeds", "2")
+    printed = workspace.run(*measured, "--held-out", "50").splitlines()[-1]
+    assert printed.startswith("| tutorial train.epochs=1 | 0.")
+    assert (workspace.path / "params.yaml").read_bytes() == values
+    row = (workspace.path / "benchmarks" / "accuracy.csv").read_text().splitlines()[-1]
+    assert row.startswith("tutorial train.epochs=1,held out,0.")
 
 
 def test_a_run_is_watched_by_dvcs_tables_and_plots(workspace: Workspace) -> None:

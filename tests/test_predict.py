@@ -136,12 +136,15 @@ def test_classify_answers_as_the_pipeline_does_with_the_values_of_params_yaml(wo
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        (["model.pth"], "classify: no pictures; name files"),
+        (["0.png"], "classify: no pictures; name files, or folders with pictures in them, after 0.png"),
         (["model.pth", "gone.png"], "gone.png: cannot be read as a picture (No such file or directory)"),
         (["model.pth", "0.png"], "model.pth: not the weights of mlp (hidden_size 512"),
-        (["gone.pth", "0.png"], "No such file or directory: 'gone.pth'"),
+        (["gone.pth", "0.png"], "gone.pth: No such file or directory; `dvc repro train` makes it"),
         (["model.pth", "0.png", "--top=11"], 'predict classify: Invalid value "11" for --top'),
-        (["model.pth", "0.png", "--jsn"], "predict classify: Unknown option: --jsn. Did you mean --json? (see --help)"),
+        (
+            ["model.pth", "0.png", "--jsn"],
+            "predict classify: Unknown option: --jsn. Did you mean --json? (see --help and params.yaml)",
+        ),
     ],
 )
 def test_classify_says_what_is_wrong(arguments: list[str], error: str, pictures: Path) -> None:
