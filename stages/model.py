@@ -97,7 +97,7 @@ def load(file: Path, network: Network, hidden_size: int, width: int, blocks: int
     try:
         built.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
     except OSError as error:
-        sys.exit(f"{file}: {error.strerror}; `dvc repro train` makes it, `dvc pull {file}` fetches it")
+        sys.exit(f"{file}: {error.strerror or error}; `dvc repro train` makes it, `dvc pull {file}` fetches it")
     except Exception:  # a damaged pickle can raise any
         sys.exit(
             f"{file}: not the weights of {network} (hidden_size {hidden_size}, width {width}, blocks {blocks}); "

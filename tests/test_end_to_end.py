@@ -35,3 +35,20 @@ def test_metrics_differ_between_branches_as_their_values_do(workspace: Workspace
     workspace.run("git", "checkout", "--quiet", "main")
     assert ran(workspace.run("dvc", "repro")) == [], "what main had comes from the cache"
     assert json.loads((workspace.path / "metrics.json").read_text()) == before
+
+
+def test_an_experiment_runs_the_changed_stages_alone(workspace: Workspace) -> None:
+    assert ran(workspace.run("dvc", "exp", "run", "--set-param", "predict.index=2")) == ["predict"]
+
+
+def test_the_plots_are_drawn_with_titles(workspace: Workspace) -> None:
+    workspace.run("dvc", "plots", "show")
+    page = (workspace.path / "dvc_plots" / "index.html").read_text()
+    for title in (
+        "Loss",
+        "validation_loss",
+        "Accuracy on the images held out",
+        "Confusion matrix of the test split",
+        "F1 of each class",
+    ):
+        assert title in page
