@@ -4,7 +4,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # Runs download, train, evaluate and predict, as far as they are not up to date. Killed, or the disk full, while it writes
 # dvc.lock, DVC leaves a torn one that it cannot read itself: then the last whole one that git has is taken.
 repro: .venv/installed
-	@test -z "$$(git ls-files --others --modified dvc.lock)" || .venv/bin/python tests/check.py --lock || \
+	@test -z "$$(git ls-files --others --modified dvc.lock)" || .venv/bin/python tools/check.py --lock || \
 		git checkout -- dvc.lock || rm dvc.lock
 	.venv/bin/dvc repro
 
@@ -16,16 +16,16 @@ test: .venv/installed-tests
 
 # Finds corrupt files in the cache and the workspace, or with OPTIONS=--remote in the remote; OPTIONS=--remove removes them.
 check: .venv/installed
-	@.venv/bin/python tests/check.py $(OPTIONS)
+	@.venv/bin/python tools/check.py $(OPTIONS)
 
-# Prints tables of times, memory and growth, measured here; OPTIONS=--short tries whether all of it runs.
+# Prints tables of times, memory and growth, measured on this machine; OPTIONS=--short only shows that all of it runs.
 bench: repro .venv/installed-tests
-	PYTHONPATH=stages .venv/bin/python benchmarks/bench.py $(OPTIONS)
+	PYTHONPATH=stages:tools .venv/bin/python benchmarks/bench.py $(OPTIONS)
 
 # Draws report.html: this workspace beside the commit BASE.
 BASE ?= main
 report: repro .venv/installed-tests
-	.venv/bin/python benchmarks/report.py $(BASE)
+	.venv/bin/python tools/report.py $(BASE)
 
 .venv/installed: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'

@@ -1,6 +1,6 @@
 """Measures times and memory, against the tutorial's script and the floors of the machine, and prints tables.
 
-Alternatives take turns in one run, for machines are noisy; a ratio is the median over the turns, with its range.
+Alternatives take turns in one run, because machines are noisy; a ratio is the median over the turns, with its range.
 """
 
 import contextlib
@@ -24,8 +24,9 @@ import torch
 import train as train_module
 import tutorial
 import yaml
+from compute import Compute, set_up
 from dataset import Split, read_split, split_files
-from model import Convolution, build, set_up
+from model import Convolution, Model, build
 from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader
@@ -48,7 +49,7 @@ DVC = [Path(sys.executable).with_name("dvc"), "repro", "--quiet"]
 def bench(*, short: bool = False) -> None:
     """Print every table; `short` takes few images and turns, to see that all of it runs."""
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    set_up("cpu", threads=2)
+    set_up(Compute("cpu", threads=2))
     turns, share, growth = (1, 0.05, (0.02, 0.04)) if short else (3, 1.0, (1.0, 4.0, 16.0))
     with tempfile.TemporaryDirectory() as folder:
         os.environ["DVC_SITE_CACHE_DIR"] = f"{folder}/site"
@@ -126,10 +127,11 @@ def bench_training(project: Path, turns: int) -> None:
     """An epoch of the default values: the stage's, the tutorial's, and the bare matrix products."""
     dataset = project / "data" / "FashionMNIST"
     params = yaml.safe_load((project / "params.yaml").read_text())
-    values = params["train"] | params["model"] | params["compute"] | {"device": "cpu", "epochs": turns}
-    values["learning_rate"] = float(values["learning_rate"])
-    model = tutorial.NeuralNetwork()
-    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    rate = float(params["train"]["learning_rate"])
+    train = train_module.Train(**(params["train"] | {"epochs": turns, "learning_rate": rate}))
+    model = Model(**params["model"])
+    network = tutorial.NeuralNetwork()
+    optimizer = torch.optim.SGD(network.parameters(), lr=1e-3)
     loader = DataLoader(FashionMNIST(root=dataset.parent, train=True, transform=ToTensor()), batch_size=64)
     images, _ = read_split(dataset, "train")
     inputs = images.view(-1, 784).float()
@@ -138,7 +140,7 @@ def bench_training(project: Path, turns: int) -> None:
 
     def turn(*arguments: Any) -> float:
         times["products"].append(timed(lambda: matrix_products(inputs)))
-        times["tutorial"].append(timed(lambda: tutorial.train(loader, model, optimizer)))
+        times["tutorial"].append(timed(lambda: tutorial.train(loader, network, optimizer)))
         start = time.perf_counter()
         loss = train_epoch(*arguments)
         times["stage"].append(time.perf_counter() - start)
@@ -146,13 +148,13 @@ def bench_training(project: Path, turns: int) -> None:
 
     written = [project / name for name in ("model", "curves", "training", "checkpoint")]
     with mock.patch("train.train_epoch", turn), Path(os.devnull).open("w") as null, contextlib.redirect_stdout(null):
-        train_module.train(dataset, *written, **values)
+        train_module.train(dataset, *written, train=train, model=model, compute=Compute("cpu", threads=2))
     compare("the tutorial's epoch", times["tutorial"], "the stage's", times["stage"])
     compare("the stage's epoch", times["stage"], "its matrix products alone", times["products"])
 
 
 def matrix_products(inputs: torch.Tensor) -> None:
-    """Those of an epoch of the MLP in batches of 64: forward, and backward but for the gradient of the images."""
+    """Those of an epoch of the MLP in batches of 64: forward, and backward, except the gradient of the images."""
     weights = [torch.randn(512, 784), torch.randn(512, 512), torch.randn(10, 512)]
     layers = [torch.randn(64, 512), torch.randn(64, 512), torch.randn(64, 10)]
     forward, backward = [torch.empty_like(layer) for layer in layers], [torch.empty_like(weight) for weight in weights]
@@ -167,7 +169,7 @@ def matrix_products(inputs: torch.Tensor) -> None:
 
 def bench_convolutions(turns: int) -> None:
     """Forward and backward of the recipe best in bf16, its convolutions alone, and what is no kernel."""
-    model = build(**declared("best", "model"))
+    network = build(Model(**declared("best", "model")))
     images, labels = torch.rand(256, 1, 28, 28), torch.randint(10, (256,))
     seen: list[tuple[nn.Module, torch.Tensor, torch.Tensor]] = []
 
@@ -177,7 +179,7 @@ def bench_convolutions(turns: int) -> None:
 
     def step() -> None:
         with torch.autocast("cpu", torch.bfloat16):
-            logits = model(images)
+            logits = network(images)
         nn.functional.cross_entropy(logits.float(), labels).backward()
 
     def convolutions() -> None:
@@ -187,7 +189,7 @@ def bench_convolutions(turns: int) -> None:
             output.backward(gradient)
 
     hooks = [
-        layer.register_forward_hook(see) for layer in model.modules() if isinstance(layer, Convolution | nn.Conv2d)
+        layer.register_forward_hook(see) for layer in network.modules() if isinstance(layer, Convolution | nn.Conv2d)
     ]
     step()
     for hook in hooks:

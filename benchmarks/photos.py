@@ -1,6 +1,6 @@
 """Prints the accuracy of model.pth on test images, and on photographs made of them.
 
-PYTHONPATH=stages python benchmarks/photos.py
+PYTHONPATH=stages:tools python benchmarks/photos.py
 """
 
 import sys
@@ -30,14 +30,14 @@ def photos(*, count: int = 500) -> None:
 
 
 def photograph(image: np.ndarray, random: np.random.Generator) -> Image.Image:
-    """An image of the dataset, uint8 [28, 28], as a large noisy picture in colour, somewhere on a light ground."""
+    """An image of the dataset, uint8 [28, 28], as a large noisy picture in colour, somewhere on a light background."""
     side = int(random.integers(400, 1200))
-    ground = random.integers(225, 256, 3)
+    background = random.integers(225, 256, 3)
     tint = random.normal(0, 12, 3)
     garment = np.asarray(Image.fromarray(255 - image).resize((side, side)))[:, :, None] / 255
-    colours = (garment * ground + (1 - garment) * tint).clip(0, 255).astype(np.uint8)
+    colours = (garment * background + (1 - garment) * tint).clip(0, 255).astype(np.uint8)
     size = (random.uniform(1.05, 2, 2) * side).astype(int)
-    photo = Image.new("RGB", tuple(size.tolist()), tuple(ground.tolist()))
+    photo = Image.new("RGB", tuple(size.tolist()), tuple(background.tolist()))
     photo.paste(Image.fromarray(colours), tuple(random.integers(size - side + 1).tolist()))
     return Image.fromarray((np.asarray(photo) + random.normal(0, 6, (*size[::-1], 1))).clip(0, 255).astype(np.uint8))
 

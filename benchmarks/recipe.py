@@ -1,8 +1,8 @@
 """Runs a recipe with several seeds by `dvc exp run`, prints its row of a table, and adds it to accuracy.csv and .svg.
 
 The accuracy is that on the test split, or on images held out, to choose values by:
-PYTHONPATH=stages python benchmarks/recipe.py quick
-PYTHONPATH=stages python benchmarks/recipe.py quick --held-out 10000 train.flip=false
+PYTHONPATH=stages:tools python benchmarks/recipe.py quick
+PYTHONPATH=stages:tools python benchmarks/recipe.py quick --held-out 10000 train.flip=false
 """
 
 import csv
@@ -16,7 +16,8 @@ import cyclopts
 from dataset import read_split
 from draw import draw
 from dvc.api import params_show
-from model import infer, load
+from infer import Infer, average_logits, load
+from model import Model
 from torch import Tensor
 
 PARAMS = Path("params.yaml")
@@ -26,7 +27,7 @@ RESULTS = Path(__file__).with_name("accuracy.csv")
 def recipe(name: str, /, *values: str, seeds: int = 3, held_out: int = 0) -> None:
     """Run recipes/NAME with other VALUES, each section.key=value; with `held_out` train alone, on the other images.
 
-    What a run wrote stays, but for params.yaml: its values are not to get into the next run.
+    What a run wrote stays, except params.yaml: its values must not get into the next run.
     """
     params = PARAMS.read_bytes()
     try:
@@ -52,7 +53,7 @@ def measure(name: str, values: tuple[str, ...], seeds: int, held_out: int) -> tu
         subprocess.run(command, check=True)
         times.append(time.monotonic() - start)
         accuracies.append(held_out_accuracy(held_out) if held_out else test_accuracy())
-    weights = sum(tensor.numel() for tensor in load(Path("model.pth"), **params_show()["model"]).parameters())
+    weights = sum(tensor.numel() for tensor in load(Path("model.pth"), Model(**params_show()["model"])).parameters())
     spread = stdev(accuracies) if seeds > 1 else 0
     split = "held out" if held_out else "test"
     return " ".join([name, *values]), split, f"{mean(accuracies):.4f}", f"{spread:.4f}", weights, round(mean(times))
@@ -70,7 +71,8 @@ def held_out_accuracy(count: int) -> float:
 def accuracy(images: Tensor, labels: Tensor) -> float:
     """The accuracy of model.pth on images, answered as `evaluate` does."""
     params = params_show()
-    logits = infer(load(Path("model.pth"), **params["model"]), images, **params["infer"])
+    network = load(Path("model.pth"), Model(**params["model"]))
+    logits = average_logits(network, images, Infer(**params["infer"]))
     return (logits.argmax(1) == labels).double().mean().item()
 
 

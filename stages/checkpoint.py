@@ -1,45 +1,56 @@
-"""The state of an unfinished training run, kept so that the next run goes on from it."""
+"""The state of an unfinished training run, kept so that the next run resumes from it."""
 
 import hashlib
 import io
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from files import write
 
 
-def fingerprint(values: dict[str, Any], data: tuple[Path, ...]) -> bytes:
+def fingerprint(values: Iterable[object], data: Iterable[Path]) -> bytes:
     """A digest of what the run depends on: its values, the bytes of its data and of its code, Python and PyTorch."""
     modules = (getattr(module, "__file__", None) for module in sys.modules.values())
     code = {Path(file) for file in modules if file and Path(file).parent == Path(__file__).parent}
-    digest = hashlib.sha256(repr([sys.version, torch.__version__, sorted(values.items())]).encode())
+    digest = hashlib.sha256(repr([sys.version, torch.__version__, *values]).encode())
     for path in [*data, *sorted(code)]:
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.digest()
 
 
-def serialized(state: dict[str, Any]) -> bytes:
-    """What `torch.save` writes, but that saving to a file would put the file's name into the bytes."""
+def save(file: Path, run: bytes, parts: list[Any], history: list[dict[str, float]]) -> None:
+    """Keep the states of the parts of the run with the fingerprint `run`, and its results of each epoch.
+
+    One digest guards both whom it is for and its bytes.
+    """
+    payload = serialize({"parts": [part.state_dict() for part in parts], "history": history})
+    write(file, hashlib.sha256(run + payload).digest() + payload)
+
+
+def serialize(state: dict[str, Any]) -> bytes:
+    """The bytes of `torch.save`, which in a file would contain the file's name."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     return buffer.getvalue()
 
 
-def save(path: Path, run: bytes, state: dict[str, Any]) -> None:
-    """Keep `state` for the run with the fingerprint `run`: one digest guards both who it is for and its bytes."""
-    payload = serialized(state)
-    write(path, hashlib.sha256(run + payload).digest() + payload)
+def resume(file: Path, run: bytes, parts: list[Any]) -> list[dict[str, float]]:
+    """Load what was saved for the run into its parts; returns its results, which are empty if nothing whole was saved.
 
-
-def load(path: Path, run: bytes) -> dict[str, Any] | None:
-    """The state kept for the run with the fingerprint `run`; None when there is none, or it is torn."""
-    if not path.exists():
-        return None
-    content = path.read_bytes()
+    Processes that train together resume from what the first one reads.
+    """
+    content = file.read_bytes() if file.exists() else b""
     digest, payload = content[:32], content[32:]
-    if hashlib.sha256(run + payload).digest() != digest:
-        return None
-    return torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+    is_whole = hashlib.sha256(run + payload).digest() == digest
+    states = [torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True) if is_whole else None]
+    if dist.is_initialized():
+        dist.broadcast_object_list(states)
+    if (state := states[0]) is None:
+        return []
+    for part, saved in zip(parts, state["parts"], strict=True):
+        part.load_state_dict(saved)
+    return state["history"]

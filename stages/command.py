@@ -7,18 +7,27 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from io import TextIOWrapper
 from itertools import pairwise
-from pathlib import Path
-from typing import Annotated
+from typing import Any, TypeVar, dataclass_transform
 
 from cyclopts import App, CycloptsError, Parameter, Token
-from cyclopts.config import Yaml
 from cyclopts.exceptions import UnusedCliTokensError
 from cyclopts.validators import Number
 
-PARAMS = Path(__file__).parent.parent / "params.yaml"
-SECTIONS = ("predict", "infer", "labels", "model", "compute")  # what people's commands take from it
+T = TypeVar("T")
+
+
+@dataclass_transform(frozen_default=True)
+def section(declared: type[T]) -> type[T]:
+    """A section of params.yaml as a frozen dataclass: where a function takes one, each field is an option."""
+    return Parameter(name="*")(dataclass(frozen=True)(declared))
+
+
+def whole(**bounds: int) -> Parameter:
+    """For the annotation of an int: a whole number within cyclopts' bounds `gte`, `lte`, `gt` and `lt`."""
+    return Parameter(converter=_whole, validator=Number(**bounds))
 
 
 def _whole(_: type, tokens: Sequence[Token]) -> int:
@@ -28,60 +37,38 @@ def _whole(_: type, tokens: Sequence[Token]) -> int:
         raise ValueError(f"{tokens[0].value} is not a whole number.") from None
 
 
-def _ten(_: type, names: list[str]) -> None:
-    if len(set(names)) != 10 or len(names) != 10 or not all(names):
-        raise ValueError("10 different names are wanted, one a label.")
+def run(function: Callable[..., None], required: bool | None = None, **settings: Any) -> None:
+    """Call the function with the arguments of the command line; end with one line and a non-zero status on wrong ones.
 
-
-Classes = Annotated[list[str], Parameter(validator=_ten)]
-Count = Annotated[int, Parameter(converter=_whole, validator=Number(gte=1, lte=100_000))]
-Size = Annotated[int, Parameter(converter=_whole, validator=Number(gte=1, lte=10_000))]
-Width = Annotated[int, Parameter(converter=_whole, validator=Number(gte=2, lte=1024))]
-Blocks = Annotated[int, Parameter(converter=_whole, validator=Number(gte=0, lte=100))]
-Rank = Annotated[int, Parameter(converter=_whole, validator=Number(gte=1, lte=10))]
-Threads = Annotated[int, Parameter(converter=_whole, validator=Number(gte=1, lte=1024))]
-NonNegative = Annotated[int, Parameter(converter=_whole, validator=Number(gte=0))]
-Pixels = Annotated[int, Parameter(converter=_whole, validator=Number(gte=0, lte=27))]
-Seed = Annotated[int, Parameter(converter=_whole, validator=Number(gte=0, lt=2**64))]
-Positive = Annotated[float, Parameter(validator=Number(gt=0, lt=float("inf")))]
-Fraction = Annotated[float, Parameter(validator=Number(gte=0, lt=1))]
-
-
-def run(stage: Callable[..., None], *others: Callable[..., None]) -> None:
-    """Call `stage` with the arguments of the command line; end with one line and a non-zero status on wrong ones.
-
-    The `others` are run by their names, for people: what they are not given, they take from params.yaml.
+    The `settings` are of cyclopts' `App`. With `required=False` they supply the options that are missing.
     """
     if "DVC_STAGE" in os.environ:
         _end_with_parent()
-    # To search PyTorch's modules for garbage costs a stage 0.3 s to 0.9 s, and they live to the end: leave out what is
-    # imported, and as Python ends everything, for files are closed by then and the memory goes with the process.
+    # Searching PyTorch's modules for garbage costs a stage 0.3 s to 0.9 s, and they live to the end: leave out what is
+    # imported; and all when Python ends, because files are closed by then and the memory goes with the process.
     gc.freeze()
     atexit.register(gc.freeze)
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # a log is up to date while the stage runs
-    app = App(default_command=stage, default_parameter=Parameter(name_transform=str), version_flags=())
-    sections = [Yaml(PARAMS, root_keys=[name], allow_unknown=True, use_commands_as_keys=False) for name in SECTIONS]
-    for other in others:
-        app.command(other, config=sections)
+    defaults = Parameter(name_transform=str, required=required)
+    app = App(default_command=function, default_parameter=defaults, version_flags=(), **settings)
     try:
         app(sys.argv[1:], print_error=False, exit_on_error=False)
-    except UnusedCliTokensError as error:  # cyclopts names the value alone: name the flag that was given it
+    except UnusedCliTokensError as error:  # cyclopts names only the value: name the flag before it
         unused = error.unused_tokens or []
-        flags = {f"--{name}" for name, kind in stage.__annotations__.items() if kind is bool}
+        flags = {name for each in app.assemble_argument_collection() if each.hint is bool for name in each.names}
         keys = [key for key, value in pairwise(sys.argv) if key in flags and value in unused]
-        wanted = f"{' and '.join(keys)} is true or false" if keys else "a section has keys and values"
-        sys.exit(f"{stage.__name__}: {wanted}, not {', '.join(unused)} (see params.yaml)")
+        expected = f"{' and '.join(keys)} is true or false" if keys else "a section has keys and values"
+        sys.exit(f"{function.__name__}: {expected}, not {', '.join(unused)} (see params.yaml)")
     except CycloptsError as error:
-        command = error.command_chain or ()  # empty for the stage's own
-        hint = "--help and params.yaml" if command else "params.yaml"
-        sys.exit(f"{' '.join([stage.__name__, *command])}: {error} (see {hint})")
+        hint = "params.yaml" if required is None else "--help and params.yaml"
+        sys.exit(f"{function.__name__}: {error} (see {hint})")
     except OSError as error:
-        sys.exit(f"{stage.__name__}: {error}")
+        sys.exit(f"{function.__name__}: {error}")
 
 
 def _end_with_parent() -> None:
-    """End this process when its parent ends, DVC or torchrun: killed alone, that would leave it beside the next run."""
+    """End this process when its parent, DVC or torchrun, ends; otherwise it would run beside the next run."""
     parent = os.getppid()
 
     def watch() -> None:
@@ -89,8 +76,8 @@ def _end_with_parent() -> None:
             time.sleep(0.1)
         os._exit(1)
 
-    # In another session, the parent is not what started this: DVC was gone before this line. But torchrun gives each
-    # of its processes a session of its own.
+    # A parent in another session did not start this process: DVC ended before this line. But torchrun gives each of
+    # its processes a session of its own.
     if os.getsid(parent) != os.getsid(0) and "TORCHELASTIC_RUN_ID" not in os.environ:
         sys.exit("DVC has ended, or `launch.train` started a session of its own, which torchrun alone may do")
     threading.Thread(target=watch, daemon=True).start()

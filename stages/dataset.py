@@ -17,7 +17,7 @@ def split_files(dataset: Path, split: Split) -> tuple[Path, Path]:
 
 
 def read_split(dataset: Path, split: Split) -> tuple[Tensor, Tensor]:
-    """Images as uint8 [N, 1, 28, 28], from black to white, and labels as int64 [N]."""
+    """Images as uint8 [N, 1, 28, 28], from 0 for black to 255 for white, and labels as int64 [N]."""
     image_file, label_file = split_files(dataset, split)
     images = np.fromfile(image_file, np.uint8, offset=16)
     labels = np.fromfile(label_file, np.uint8, offset=8)

@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import torch
-from command import Blocks, Classes, Pixels, Size, Threads, Width, run
+from command import run
+from compute import Compute, set_up
 from dataset import read_split
 from files import write_csv, write_json
 from grid import draw_cell, write_grid
-from model import Device, Network, infer, load, set_up
+from infer import Infer, Labels, average_logits, load
+from model import Model
 from PIL import Image
 from torch import Tensor, nn
 
@@ -22,61 +24,51 @@ def evaluate(
     mistakes_file: Path,
     /,
     *,
-    classes: Classes,
-    test_time_flip: bool,
-    test_time_shift: Pixels,
-    network: Network,
-    hidden_size: Size,
-    width: Width,
-    blocks: Blocks,
-    device: Device,
-    threads: Threads,
+    infer: Infer,
+    labels: Labels,
+    model: Model,
+    compute: Compute,
 ) -> None:
-    """Measure the model on the test split, and draw its most confident mistakes.
-
-    Metrics are the accuracy, the mean loss of an image, and the expected calibration error; tables have each class's
-    precision, recall and F1, every answer, and the accuracy at each confidence.
-    """
-    on = set_up(device, threads)
-    images, labels = read_split(dataset, "t10k")
-    model = load(model_file, network, hidden_size, width, blocks).to(on)
-    logits = infer(model, images.to(on), test_time_flip, test_time_shift).cpu()
+    """Measure the model on the test split, and draw its most confident mistakes."""
+    device = set_up(compute)
+    images, targets = read_split(dataset, "t10k")
+    network = load(model_file, model).to(device)
+    logits = average_logits(network, images.to(device), infer).cpu()
     confidences, predicted = logits.softmax(1).max(1)
-    right = predicted == labels
+    right = predicted == targets
     accuracy = right.double().mean().item()
-    loss = nn.functional.cross_entropy(logits, labels).item()
-
-    count = len(classes)
-    confusion = torch.bincount(labels * count + predicted, minlength=count * count).view(count, count).double()
-    hits = confusion.diag()
-    # A class that is never predicted, or never occurs, has no hits either: its ratios are 0, not 0/0.
-    precision = hits / confusion.sum(0).clamp(min=1)
-    recall = hits / confusion.sum(1).clamp(min=1)
-    f1 = 2 * hits / (confusion.sum(0) + confusion.sum(1)).clamp(min=1)
-    ratios = torch.stack([precision, recall, f1], dim=1).tolist()
-    table = [(name, *(f"{ratio:.4f}" for ratio in row)) for name, row in zip(classes, ratios, strict=True)]
-    write_csv(classes_file, [("class", "precision", "recall", "f1"), *table])
-    guesses = [(classes[label], classes[guess]) for label, guess in zip(labels, predicted, strict=True)]
-    write_csv(confusion_file, [("actual", "predicted"), *guesses])
-
+    loss = nn.functional.cross_entropy(logits, targets).item()
     bins = reliability(confidences, right)
+    metrics = {
+        "accuracy": accuracy,
+        "accuracy_standard_error": (accuracy * (1 - accuracy) / len(targets)) ** 0.5,
+        "loss": loss,
+        "expected_calibration_error": sum(size * abs(mean - share) for mean, share, size in bins) / len(targets),
+    }
+    write_json(metrics_file, metrics)
+    names = labels.classes
+    write_csv(classes_file, [("class", "precision", "recall", "f1"), *rate(names, targets, predicted)])
+    answers = [(names[target], names[guess]) for target, guess in zip(targets, predicted, strict=True)]
+    write_csv(confusion_file, [("actual", "predicted"), *answers])
     write_csv(reliability_file, [("confidence", "accuracy", "images"), *(map(str, values) for values in bins)])
-    calibration_error = sum(size * abs(confidence - share) for confidence, share, size in bins) / len(labels)
-    error = (accuracy * (1 - accuracy) / len(labels)) ** 0.5
-    metrics = {"accuracy": accuracy, "accuracy_standard_error": error, "loss": loss}
-    write_json(metrics_file, metrics | {"expected_calibration_error": calibration_error})
 
     wrong = (~right).nonzero()[:, 0]
-    mistakes = wrong[confidences[wrong].argsort(descending=True, stable=True)][:24]
-    cells = [
-        draw_cell(
-            Image.fromarray(images[number, 0].numpy()),
-            f"{classes[predicted[number]]} {confidences[number]:.0%}\nis {classes[labels[number]]}",
-        )
-        for number in mistakes
-    ]
-    write_grid(mistakes_file, cells)
+    mistakes = wrong[confidences[wrong].argsort(descending=True, stable=True)][:24].tolist()
+    pictures = [Image.fromarray(images[number, 0].numpy()) for number in mistakes]
+    captions = ["{1} {2:.0%}\nis {0}".format(*answers[number], confidences[number]) for number in mistakes]
+    write_grid(mistakes_file, [*map(draw_cell, pictures, captions)])
     print(f"Test Error: \n Accuracy: {100 * accuracy:>0.1f}%, Avg loss: {loss:>8f} \n")
+
+
+def rate(names: list[str], targets: Tensor, predicted: Tensor) -> list[tuple[str, ...]]:
+    """The name of each class with its precision, its recall and its F1."""
+    count = len(names)
+    confusion = torch.bincount(targets * count + predicted, minlength=count**2).view(count, count).double()
+    hits, actual, answered = confusion.diag(), confusion.sum(1), confusion.sum(0)
+    # A class that is never predicted, or never occurs, has no hits either: its ratios are 0, not 0/0.
+    ratios = hits / answered.clamp(min=1), hits / actual.clamp(min=1), 2 * hits / (answered + actual).clamp(min=1)
+    rows = torch.stack(ratios, dim=1).tolist()
+    return [(name, *(f"{ratio:.4f}" for ratio in row)) for name, row in zip(names, rows, strict=True)]
 
 
 def reliability(confidences: Tensor, right: Tensor, bins: int = 15) -> list[tuple[float, float, int]]:

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 
@@ -26,6 +26,6 @@ def write_csv(path: Path, rows: Iterable[Iterable[str]]) -> None:
     write(path, table.getvalue().encode(errors="backslashreplace"))  # a file's name may be no UTF-8
 
 
-def write_json(path: Path, values: dict[str, float]) -> None:
+def write_json(path: Path, values: Mapping[str, object]) -> None:
     """Write `values`, a line each, as `write` does."""
     write(path, (json.dumps(values, indent=2) + "\n").encode())

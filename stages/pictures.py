@@ -13,8 +13,8 @@ from PIL import Image, ImageChops, ImageFilter, ImageOps
 from torch import Tensor
 
 SIZE = (28, 28)  # pixels
-SMALL = (280, 280)
-CLUTTER = ("Thumbs.db", "desktop.ini")  # that file managers leave behind
+SMALL = (280, 280)  # what a picture is reduced to first
+CLUTTER = ("Thumbs.db", "desktop.ini")  # left behind by file managers
 
 
 def find_pictures(folder: Path) -> list[Path]:
@@ -55,18 +55,18 @@ def read_pictures(files: Sequence[Path]) -> Tensor:
 def read_picture(file: Path) -> Tensor:
     """The picture as the dataset has its images: uint8 [1, 28, 28], a bright garment that fills a black square.
 
-    After the rule that made the dataset (Xiao et al., 2017, section 2), but for a ground of any colour: edges close to
-    the corners' colour are trimmed; a pixel is as bright as its lightness is far from the ground's; the longer side
-    becomes 28 pixels; outlines are sharpened. A picture of 28x28 pixels on a dark ground is taken as it is.
+    After the rule that made the dataset (Xiao et al., 2017, section 2), with a background of any colour: edges close
+    to the corners' colour are trimmed; a pixel is as bright as its lightness is far from the background's; the longer
+    side becomes 28 pixels; outlines are sharpened. A picture of 28x28 pixels on a dark background is taken as it is.
     """
     picture = open_picture(file)
     grey = picture.convert("L")
-    ground = int(corner(grey))
-    if picture.size != SIZE or ground > 127:
+    background = int(corner(grey))
+    if picture.size != SIZE or background > 127:
         distances = ImageChops.difference(picture, Image.new("RGB", picture.size, tuple(corner(picture).tolist())))
         box = distances.point(lambda distance: 255 * (distance > 0.05 * 255)).getbbox()
-        farthest = max(ground, 255 - ground)
-        grey = grey.crop(box).point(lambda lightness: round(255 * abs(lightness - ground) / farthest))
+        farthest = max(background, 255 - background)
+        grey = grey.crop(box).point(lambda lightness: round(255 * abs(lightness - background) / farthest))
         grey.thumbnail(SIZE)  # which leaves a thin garment a pixel; what is smaller, pad enlarges
         grey = ImageOps.pad(grey, SIZE).filter(ImageFilter.UnsharpMask(radius=1, percent=50, threshold=0))
     return torch.from_numpy(np.array(grey))[None]

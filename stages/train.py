@@ -1,24 +1,43 @@
 """data/FashionMNIST → model.pth, curves.csv, training.json."""
 
 import sys
-from collections.abc import Callable
-from math import isfinite, nan
+from math import inf, isfinite
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import augment
 import checkpoint
 import numpy as np
 import torch
 import torch.distributed as dist
-from command import Blocks, Count, Fraction, NonNegative, Pixels, Positive, Seed, Size, Threads, Width, run
+from command import run, section, whole
+from compute import Compute, set_up
+from cyclopts import Parameter
+from cyclopts.validators import Number
 from dataset import read_split, split_files, to_floats
 from files import write, write_csv, write_json
-from model import Device, Network, build, infer, set_up
+from model import Model, build, compute_logits
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 from tqdm import tqdm
+
+
+@section
+class Train:
+    seed: Annotated[int, whole(gte=0, lt=2**64)]
+    epochs: Annotated[int, whole(gte=1, lte=100_000)]
+    batch_size: Annotated[int, whole(gte=1, lte=100_000)]
+    optimizer: Literal["sgd", "muon"]
+    learning_rate: Annotated[float, Parameter(validator=Number(gt=0, lt=inf))]
+    schedule: Literal["constant", "one_cycle"]
+    momentum: Annotated[float, Parameter(validator=Number(gte=0, lt=1))]
+    label_smoothing: Annotated[float, Parameter(validator=Number(gte=0, lt=1))]
+    shuffle: bool
+    flip: bool
+    shift: Annotated[int, whole(gte=0, lte=27)]
+    precision: Literal["fp32", "bf16"]
+    validation_size: Annotated[int, whole(gte=0)]
 
 
 def train(
@@ -29,171 +48,155 @@ def train(
     checkpoint_file: Path,
     /,
     *,
-    seed: Seed,
-    epochs: Count,
-    batch_size: Count,
-    optimizer: Literal["sgd", "muon"],
-    learning_rate: Positive,
-    schedule: Literal["constant", "one_cycle"],
-    momentum: Fraction,
-    label_smoothing: Fraction,
-    shuffle: bool,
-    flip: bool,
-    shift: Pixels,
-    erase: Fraction,
-    precision: Literal["fp32", "bf16"],
-    validation_size: NonNegative,
-    network: Network,
-    hidden_size: Size,
-    width: Width,
-    blocks: Blocks,
-    device: Device,
-    threads: Threads,
+    train: Train,
+    model: Model,
+    compute: Compute,
 ) -> None:
-    """Train on the training split, but for its last `validation_size` images, and save the `state_dict`.
+    """Train on the training split, except its last `validation_size` images, and save the `state_dict`.
 
-    Goes on from the last finished epoch of a run that was killed, if nothing it depends on has changed. Started by
-    torchrun, each of its processes takes a share of every batch, and the first one writes.
+    Resumes after the last finished epoch of a run that was killed, unless something it depends on has changed. Started
+    by torchrun, each process takes a share of every batch, and the first one writes.
     """
-    values = {name: value for name, value in locals().items() if not isinstance(value, Path)}
-    on = set_up(device, threads)
-    run_fingerprint = checkpoint.fingerprint(values | {"device": on}, split_files(dataset, "train"))
-    images, labels = (tensor.to(on) for tensor in read_split(dataset, "train"))
-    size = len(labels) - validation_size
+    device = set_up(compute)
+    fingerprint = checkpoint.fingerprint([train, model, compute, device], split_files(dataset, "train"))
+    images, labels = (tensor.to(device) for tensor in read_split(dataset, "train"))
+    size = len(labels) - train.validation_size
     if size < 1:
-        sys.exit(f"--validation_size {validation_size}: leaves nothing to train on of {len(labels)} images")
-    steps = -(-size // batch_size)
-    if dist.is_torchelastic_launched():
-        dist.init_process_group()
-    rank, processes = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-    if 0 < size % batch_size < processes or batch_size < processes:
-        sys.exit(
-            f"--batch_size {batch_size}: a batch has fewer images than the {processes} processes of `launch.train`"
-        )
+        sys.exit(f"--validation_size {train.validation_size}: leaves none of the {len(labels)} images to train on")
+    rank, processes = join_processes(size, train.batch_size)
 
-    torch.manual_seed(seed)
-    model = build(network, hidden_size, width, blocks).to(on)
-    mirrored = (torch.rand(size) < 0.5).to(on)  # in one epoch, and the others in the next
-    steppers = optimize(model, optimizer, learning_rate, momentum, schedule, epochs * steps)
-    parts = [model, *steppers]
-    parallel = nn.parallel.DistributedDataParallel(model) if processes > 1 else model
-    history: list[dict[str, float]] = []
-    print(model)
-    states = [checkpoint.load(checkpoint_file, run_fingerprint) if rank == 0 else None]
-    if processes > 1:
-        dist.broadcast_object_list(states)
-    if state := states[0]:
-        for part, saved in zip(parts, state["parts"], strict=True):
-            part.load_state_dict(saved)
-        history = state["history"]
-        if rank == 0:
-            report(curves_file, training_file, history)
-        print(f"Going on after epoch {len(history)}")
-
-    def step(batch: Tensor) -> Tensor:
-        """Learn from this process's share of the images of those numbers; returns its part of their mean loss."""
-        share = batch.tensor_split(processes)[rank]
-        inputs = images[share]
-        if flip:
-            inputs = augment.flip(inputs, mirrored[share] ^ (epoch % 2 == 0))
-        if shift:
-            inputs = augment.shift(inputs, shift)
-        if erase:
-            inputs = augment.erase(inputs, erase)
-        with torch.autocast(on.type, torch.bfloat16, enabled=precision == "bf16"):
-            logits = parallel(to_floats(inputs))
-        loss = nn.functional.cross_entropy(logits.float(), labels[share], label_smoothing=label_smoothing)
-        loss = loss * (len(share) * processes / len(batch))  # the gradients are averaged over the processes
-        loss.backward()
-        for stepper in steppers:
-            stepper.step()
-        model.zero_grad()
-        return loss.detach()
-
-    with tqdm(total=epochs * steps, initial=len(history) * steps, unit="batch", disable=None) as bar:
-        for epoch in range(len(history) + 1, epochs + 1):
-            # All randomness of an epoch is a function of (seed, epoch): a checkpoint needs no generator's state.
-            seed_all(seed, epoch)
-            order = torch.randperm(size) if shuffle else torch.arange(size)
-            if rank:
-                seed_all(seed, epoch, rank)  # the order is of all processes, shifts and rectangles are of each
-            model.train()
-            loss = train_epoch(step, order.to(on), batch_size, bar)
+    torch.manual_seed(train.seed)
+    network = build(model).to(device)
+    flipped = (torch.rand(size) < 0.5).to(device)
+    steps = -(-size // train.batch_size)  # of an epoch
+    optimizers, schedulers = optimize(network, train, train.epochs * steps)
+    parallel = nn.parallel.DistributedDataParallel(network) if processes > 1 else network
+    print(network)
+    parts = [network, *optimizers, *schedulers]
+    history = checkpoint.resume(checkpoint_file, fingerprint, parts)
+    if history and rank == 0:
+        print(f"Resuming after epoch {len(history)}")
+        write_history(curves_file, training_file, history)
+    with tqdm(total=train.epochs * steps, initial=len(history) * steps, unit="batch", disable=None) as bar:
+        for epoch in range(len(history) + 1, train.epochs + 1):
+            drawn = draw_epoch(images[:size], labels[:size], flipped, train, epoch)
+            loss = train_epoch(parallel, optimizers, schedulers, *drawn, train, bar)
+            del drawn  # so that the next epoch can use its memory
             if not isfinite(loss):
-                sys.exit(f"The loss is {loss} after epoch {epoch}: lower --learning_rate {learning_rate}")
-            results = {"train_loss": loss} | validate(model, images[size:], labels[size:])
-            told = [f"{name} {value:.4f}" for name, value in results.items() if isfinite(value)]
-            bar.write(f"Epoch {epoch}/{epochs}: " + ", ".join(told))
+                sys.exit(f"The loss is {loss} after epoch {epoch}: lower --learning_rate {train.learning_rate}")
+            results = {"train_loss": loss} | validate(network, images[size:], labels[size:])
+            shown = [f"{name} {value:.4f}" for name, value in results.items() if isfinite(value)]
+            bar.write(f"Epoch {epoch}/{train.epochs}: " + ", ".join(shown))
             history.append({"epoch": epoch} | results)
             if rank == 0:
-                state = {"parts": [part.state_dict() for part in parts], "history": history}
-                checkpoint.save(checkpoint_file, run_fingerprint, state)
-                report(curves_file, training_file, history)
-
+                checkpoint.save(checkpoint_file, fingerprint, parts, history)
+                write_history(curves_file, training_file, history)
     if rank == 0:
-        weights = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
-        write(model_file, checkpoint.serialized(weights))
-        print(f"Saved the weights to {model_file}")
+        save(network, model_file)
         checkpoint_file.unlink()
     if dist.is_initialized():
         dist.destroy_process_group()
 
 
-def seed_all(*numbers: int) -> None:
-    """Seed PyTorch from all of the numbers."""
-    torch.manual_seed(int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]))
+def join_processes(size: int, batch_size: int) -> tuple[int, int]:
+    """Join the processes that torchrun has started, if it has; returns the rank of this one and their number."""
+    if dist.is_torchelastic_launched():
+        dist.init_process_group()
+    rank, processes = ranks()
+    if batch_size < processes or 0 < size % batch_size < processes:
+        sys.exit(f"--batch_size {batch_size}: a batch has fewer images than `launch.train` has processes, {processes}")
+    return rank, processes
 
 
-def optimize(
-    model: nn.Module,
-    optimizer: Literal["sgd", "muon"],
-    learning_rate: float,
-    momentum: float,
-    schedule: Literal["constant", "one_cycle"],
-    steps: int,
-) -> list[Optimizer | LRScheduler]:
-    """What steps after each batch: the optimizers, then the schedules of their learning rates over `steps` steps.
+def ranks() -> tuple[int, int]:
+    """The rank of this process among those that train together, and their number."""
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
-    With Muon the weights that are matrices learn by Muon, of Jordan et al. (2024), and the others by SGD.
+
+def optimize(network: nn.Module, train: Train, steps: int) -> tuple[list[Optimizer], list[LRScheduler]]:
+    """The optimizers, and the schedulers of their learning rates over `steps` steps.
+
+    With Muon, of Jordan et al. (2024), the weights that are matrices learn by it, and the others by SGD.
     """
-    matrices = [weights for weights in model.parameters() if optimizer == "muon" and weights.ndim == 2]
-    others = [weights for weights in model.parameters() if optimizer == "sgd" or weights.ndim != 2]
-    optimizers: list[Optimizer] = [torch.optim.SGD(others, learning_rate, momentum, nesterov=momentum > 0)]
+    matrices = [weights for weights in network.parameters() if train.optimizer == "muon" and weights.ndim == 2]
+    others = [weights for weights in network.parameters() if train.optimizer == "sgd" or weights.ndim != 2]
+    rate, momentum = train.learning_rate, train.momentum
+    optimizers: list[Optimizer] = [torch.optim.SGD(others, rate, momentum, nesterov=momentum > 0)]
     if matrices:
-        optimizers.append(torch.optim.Muon(matrices, learning_rate, weight_decay=0, momentum=momentum))
-    cycled = optimizers if schedule == "one_cycle" else []
-    return [*optimizers, *(OneCycleLR(each, learning_rate, steps, cycle_momentum=False) for each in cycled)]
+        optimizers.append(torch.optim.Muon(matrices, rate, weight_decay=0, momentum=momentum))
+    scheduled = optimizers if train.schedule == "one_cycle" else []
+    return optimizers, [OneCycleLR(each, rate, steps, cycle_momentum=False) for each in scheduled]
 
 
-def train_epoch(step: Callable[[Tensor], Tensor], order: Tensor, batch_size: int, bar: tqdm) -> float:
-    """One pass over the images in `order`; returns the mean loss of an image."""
-    total = torch.zeros((), device=order.device)
-    for number, batch in enumerate(order.split(batch_size)):
-        loss = step(batch)
-        total += loss * len(batch)
+def draw_epoch(images: Tensor, labels: Tensor, flipped: Tensor, train: Train, epoch: int) -> tuple[Tensor, Tensor]:
+    """The images and labels of an epoch, augmented and in the order of training.
+
+    With `flip`, the images that `flipped` marks, bool [N], are flipped in odd epochs and the others in even ones. All
+    randomness is a function of (seed, epoch): a checkpoint needs no generator state.
+    """
+    torch.manual_seed(int(np.random.SeedSequence([train.seed, epoch]).generate_state(1, np.uint64)[0]))
+    if train.shuffle:
+        order = torch.randperm(len(labels)).to(images.device)
+        images, labels, flipped = images[order], labels[order], flipped[order]
+    if train.flip:
+        images = augment.flip(images, flipped ^ (epoch % 2 == 0))
+    if train.shift:
+        images = augment.shift(images, train.shift)
+    return images, labels
+
+
+def train_epoch(
+    network: nn.Module,
+    optimizers: list[Optimizer],
+    schedulers: list[LRScheduler],
+    images: Tensor,
+    labels: Tensor,
+    train: Train,
+    bar: tqdm,
+) -> float:
+    """One pass over the images, in batches of which this process takes its share; returns the mean loss of an image."""
+    rank, processes = ranks()
+    total = torch.zeros((), device=images.device)
+    network.train()
+    batches = zip(images.split(train.batch_size), labels.split(train.batch_size), strict=True)
+    for number, batch in enumerate(batches):
+        inputs, targets = (part.tensor_split(processes)[rank] for part in batch)
+        size = len(batch[1])
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=train.precision == "bf16"):
+            logits = network(to_floats(inputs))
+        loss = nn.functional.cross_entropy(logits.float(), targets, label_smoothing=train.label_smoothing)
+        loss = loss * (len(targets) * processes / size)  # gradients are averaged over the processes
+        loss.backward()
+        for each in (*optimizers, *schedulers):
+            each.step()
+        network.zero_grad()
+        total += loss.detach() * size
         bar.update()
         if number % 100 == 0:
-            seen = number * batch_size + len(batch)
-            bar.write(f"loss: {loss.item():>7f} [{seen:>5d}/{len(order):>5d}]")
-    if dist.is_initialized():
+            bar.write(f"loss: {loss.item():>7f} [{number * train.batch_size + size:>5d}/{len(labels):>5d}]")
+    if processes > 1:
         dist.all_reduce(total)
-        total /= dist.get_world_size()
-    return (total / len(order)).item()
+    return (total / processes / len(labels)).item()
 
 
-def validate(model: nn.Module, images: Tensor, labels: Tensor) -> dict[str, float]:
+def validate(network: nn.Module, images: Tensor, labels: Tensor) -> dict[str, float]:
     """The mean loss and the accuracy on the images held out; nan where there are none."""
-    if not len(labels):
-        return {"validation_loss": nan, "validation_accuracy": nan}
-    logits = infer(model, images)
+    logits = compute_logits(network, images)
     accuracy = (logits.argmax(1) == labels).float().mean().item()
     return {"validation_loss": nn.functional.cross_entropy(logits, labels).item(), "validation_accuracy": accuracy}
 
 
-def report(curves_file: Path, training_file: Path, history: list[dict[str, float]]) -> None:
+def write_history(curves_file: Path, training_file: Path, history: list[dict[str, float]]) -> None:
     """Write the results of every epoch for `dvc plots`, and those of the last one for `dvc exp show`."""
     write_csv(curves_file, [history[0], *(map(str, results.values()) for results in history)])
     write_json(training_file, {name: value for name, value in history[-1].items() if isfinite(value)})
+
+
+def save(network: nn.Module, model_file: Path) -> None:
+    """Save the weights as a `state_dict` on the CPU."""
+    weights = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
+    write(model_file, checkpoint.serialize(weights))
+    print(f"Saved the weights to {model_file}")
 
 
 if __name__ == "__main__":

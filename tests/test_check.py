@@ -1,32 +1,10 @@
 """`make check` names each flipped byte, and what it says heals it does."""
 
-import hashlib
-import os
-import sys
-from pathlib import Path
-
 import pytest
-from conftest import ROOT, Workspace, ran, results
+from faults import flip
+from project import CHECK, Workspace, cached, ran, results
 
-CHECK = (sys.executable, str(ROOT / "tests" / "check.py"))
 IMAGES = "data/FashionMNIST/raw/train-images-idx3-ubyte"
-
-
-def flip(file: Path) -> None:
-    """Change one byte behind DVC's back: size, times and mode stay."""
-    before = file.stat()
-    content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 1
-    file.chmod(0o644)
-    file.write_bytes(content)
-    file.chmod(before.st_mode)
-    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
-
-
-def cached(workspace: Workspace, name: str) -> Path:
-    """The object in the cache that holds the file."""
-    oid = hashlib.md5((workspace.path / name).read_bytes()).hexdigest()
-    return workspace.path / ".dvc" / "cache" / "files" / "md5" / oid[:2] / oid[2:]
 
 
 def test_a_finished_run_is_sound(workspace: Workspace) -> None:

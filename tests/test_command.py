@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import yaml
 from command import run
-from conftest import PARAMS, ROOT, STAGES, Workspace
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
+from project import PARAMS, ROOT, STAGES, Workspace
 
 WRONG_TYPES = {
     bool: ["yes", 3],
@@ -40,7 +40,6 @@ OUT_OF_RANGE = {
     "momentum": [-0.1, 1, float("nan")],
     "label_smoothing": [-0.1, 1],
     "shift": [-1, 28],
-    "erase": [-0.1, 1],
     "test_time_shift": [-1, 28],
     "top": [0, 11],
     "precision": ["fp16"],

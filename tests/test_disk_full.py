@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Workspace, ran, results
+from project import Workspace, ran, results
 
 
 @pytest.fixture

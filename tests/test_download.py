@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from conftest import Workspace, ran
-from download import download
+from download import Download, download
+from project import Workspace, ran
 from servers import Folder
 from torchvision.datasets import FashionMNIST
 
@@ -86,8 +86,7 @@ def test_a_faulty_source_is_named_with_its_reason_and_the_next_one_is_taken(
         manifest,
         tmp_path / "FashionMNIST",
         tmp_path / "scratch",
-        sources=[f"{server}/{kind}", f"{server}/good"],
-        timeout=1 if kind == "silent" else 20,
+        download=Download([f"{server}/{kind}", f"{server}/good"], timeout=1 if kind == "silent" else 20),
     )
     lines = [line for line in capsys.readouterr().out.splitlines() if not line.endswith("verified")]
     first, skipped, second = lines
@@ -111,7 +110,7 @@ def test_when_all_sources_fail_each_is_listed_and_no_dataset_appears(
         "apt://package/folder",
     ]
     with pytest.raises(SystemExit) as end:
-        download(manifest, tmp_path / "FashionMNIST", tmp_path / "scratch", sources=sources, timeout=5)
+        download(manifest, tmp_path / "FashionMNIST", tmp_path / "scratch", download=Download(sources, timeout=5))
     assert all(f"\n  {source}: " in str(end.value) for source in sources)
     assert "`sources` in params.yaml" in str(end.value)
     assert not (tmp_path / "FashionMNIST").exists()
@@ -122,7 +121,7 @@ def test_a_proxy_in_the_environment_is_used(
 ) -> None:
     monkeypatch.setenv("http_proxy", server)
     paths = manifest, tmp_path / "FashionMNIST", tmp_path / "scratch"
-    download(*paths, sources=["http://mirror.invalid/good"], timeout=5)
+    download(*paths, download=Download(["http://mirror.invalid/good"], timeout=5))
     assert (tmp_path / "FashionMNIST").exists()
 
 
@@ -135,10 +134,10 @@ def test_verified_files_are_not_fetched_again(
     for name in ("train-labels-idx1-ubyte.gz", f"{FIRST}.gz"):
         (half / name).symlink_to(source / name)
     with pytest.raises(SystemExit):
-        download(*paths, sources=[half.as_uri()], timeout=5)
+        download(*paths, download=Download([half.as_uri()], timeout=5))
     (tmp_path / "scratch" / "verified" / "raw" / "train-labels-idx1-ubyte").write_bytes(b"torn")
     capsys.readouterr()
-    download(*paths, sources=[f"{server}/missing"], timeout=5)
+    download(*paths, download=Download([f"{server}/missing"], timeout=5))
     assert FIRST not in capsys.readouterr().out
     assert len(list((tmp_path / "FashionMNIST" / "raw").iterdir())) == 4
 
@@ -158,7 +157,7 @@ def test_a_debian_package_is_a_source(
     (tmp_path / "bin" / "apt-get").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
     paths = manifest, tmp_path / "FashionMNIST", tmp_path / "scratch"
-    download(*paths, sources=["apt://tiny/usr/share/tiny"], timeout=5)
+    download(*paths, download=Download(["apt://tiny/usr/share/tiny"], timeout=5))
     assert len(list((tmp_path / "FashionMNIST" / "raw").iterdir())) == 4
 
 
@@ -177,12 +176,14 @@ def test_a_server_of_the_team_is_a_source(place: Folder, fresh: Workspace, sourc
 def test_what_another_manifest_left_is_not_taken(server: str, manifest: Path, tmp_path: Path) -> None:
     (tmp_path / "scratch" / "verified" / "raw").mkdir(parents=True)
     (tmp_path / "scratch" / "verified" / "raw" / "other-images").touch()
-    download(manifest, tmp_path / "FashionMNIST", tmp_path / "scratch", sources=[f"{server}/good"], timeout=20)
+    download(
+        manifest, tmp_path / "FashionMNIST", tmp_path / "scratch", download=Download([f"{server}/good"], timeout=20)
+    )
     assert len(list((tmp_path / "FashionMNIST" / "raw").iterdir())) == 4
 
 
 def test_torchvision_reads_the_result(manifest: Path, source: Path, tmp_path: Path) -> None:
-    download(manifest, tmp_path / "FashionMNIST", tmp_path / "scratch", sources=[str(source)], timeout=5)
+    download(manifest, tmp_path / "FashionMNIST", tmp_path / "scratch", download=Download([str(source)], timeout=5))
     assert len(FashionMNIST(root=tmp_path, train=True)) == 600
     assert len(FashionMNIST(root=tmp_path, train=False)) == 200
 
@@ -191,7 +192,9 @@ def test_torchvision_reads_the_result(manifest: Path, source: Path, tmp_path: Pa
 def test_a_broken_manifest_is_named(text: str, tmp_path: Path) -> None:
     (tmp_path / "manifest").write_text(text)
     with pytest.raises(SystemExit, match="manifest: not the output of `sha256sum"):
-        download(tmp_path / "manifest", tmp_path / "data", tmp_path / "scratch", sources=["file:///x"], timeout=5)
+        download(
+            tmp_path / "manifest", tmp_path / "data", tmp_path / "scratch", download=Download(["file:///x"], timeout=5)
+        )
 
 
 def test_the_manifest_is_one_that_sha256sum_checks(workspace: Workspace) -> None:

@@ -2,21 +2,28 @@
 
 import csv
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import evaluate as evaluate_module
 import pytest
 import torch
-from conftest import NAMES, VALUES
 from dataset import read_split
 from evaluate import evaluate, reliability
-from model import MLP, cnn, resnet
+from model import MLP, Model, cnn, resnet
 from PIL import Image
 from torch import nn
+from values import COMPUTE, INFER, LABELS, MODEL
 
+Network = Literal["mlp", "cnn", "resnet"]
 OUTPUTS = ("metrics.json", "confusion.csv", "classes.csv", "reliability.csv", "mistakes.png")
+
+
+def evaluated(dataset: Path, folder: Path, model: Model = MODEL) -> None:
+    """Evaluate model.pth in the folder there."""
+    files = (folder / name for name in OUTPUTS)
+    evaluate(dataset, folder / "model.pth", *files, infer=INFER, labels=LABELS, model=model, compute=COMPUTE)
 
 
 @dataclass
@@ -36,8 +43,8 @@ def results(
     logits = torch.randn(200, 10, generator=torch.Generator().manual_seed(0))
     logits[:, 9] = -10
     torch.save(MLP(32).state_dict(), tmp_path / "model.pth")
-    monkeypatch.setattr(evaluate_module, "infer", lambda *_: logits)
-    evaluate(dataset, tmp_path / "model.pth", *(tmp_path / name for name in OUTPUTS), **VALUES)
+    monkeypatch.setattr(evaluate_module, "average_logits", lambda *_: logits)
+    evaluated(dataset, tmp_path)
     with (tmp_path / "confusion.csv").open() as confusion, (tmp_path / "classes.csv").open() as classes:
         tables = list(csv.DictReader(confusion)), {row["class"]: row for row in csv.DictReader(classes)}
     return Results(json.loads((tmp_path / "metrics.json").read_text()), *tables, logits, capsys.readouterr().out)
@@ -55,7 +62,7 @@ def test_accuracy_and_loss_are_means_over_the_images(results: Results, dataset: 
 
 
 def test_precision_recall_and_f1_follow_from_the_confusion_table(results: Results) -> None:
-    for name in NAMES:
+    for name in LABELS.classes:
         hits = sum(row["actual"] == row["predicted"] == name for row in results.confusion)
         guessed = sum(row["predicted"] == name for row in results.confusion)
         precision = hits / guessed if guessed else 0
@@ -102,27 +109,24 @@ def test_the_most_confident_mistakes_are_drawn_in_order(results: Results, datase
 def test_a_model_without_mistakes_is_evaluated(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, labels = read_split(dataset, "t10k")
     torch.save(MLP(32).state_dict(), tmp_path / "model.pth")
-    monkeypatch.setattr(evaluate_module, "infer", lambda *_: 100.0 * nn.functional.one_hot(labels, 10))
-    evaluate(dataset, tmp_path / "model.pth", *(tmp_path / name for name in OUTPUTS), **VALUES)
+    monkeypatch.setattr(evaluate_module, "average_logits", lambda *_: 100.0 * nn.functional.one_hot(labels, 10))
+    evaluated(dataset, tmp_path)
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert (metrics["accuracy"], metrics["expected_calibration_error"]) == (1, 0)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a model", b"PK\x03\x04"])
 def test_a_broken_model_is_named(content: bytes, dataset: Path, tmp_path: Path) -> None:
-    model = tmp_path / "model.pth"
-    model.write_bytes(content)
+    (tmp_path / "model.pth").write_bytes(content)
     with pytest.raises(SystemExit, match=r"model\.pth: not the weights"):
-        evaluate(dataset, model, *(tmp_path / name for name in OUTPUTS), **VALUES)
+        evaluated(dataset, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["model.pth"]
 
 
 @pytest.mark.parametrize(
     ("network", "other"), [("mlp", MLP(16)), ("mlp", cnn(4)), ("cnn", resnet(4, 1)), ("resnet", cnn(4))]
 )
-def test_a_model_of_another_network_is_named(network: str, other: nn.Module, dataset: Path, tmp_path: Path) -> None:
+def test_a_model_of_another_network_is_named(network: Network, other: nn.Module, dataset: Path, tmp_path: Path) -> None:
     torch.save(other.state_dict(), tmp_path / "model.pth")
     with pytest.raises(SystemExit, match=rf"model\.pth: not the weights of {network} \(hidden_size 32, width 4"):
-        evaluate(
-            dataset, tmp_path / "model.pth", *(tmp_path / name for name in OUTPUTS), **VALUES | {"network": network}
-        )
+        evaluated(dataset, tmp_path, replace(MODEL, network=network))

@@ -1,4 +1,4 @@
-"""The network answers each image by itself, its file cannot run code, and its device is one that is here."""
+"""The network answers each image by itself, its file cannot run code, and its device is one that the machine has."""
 
 import resource
 import sys
@@ -9,22 +9,32 @@ from statistics import median
 
 import pytest
 import torch
-from model import infer, load, resnet, set_up
+from compute import Compute, set_up
+from infer import Infer, average_logits, load
+from model import compute_logits, resnet
+from values import MODEL
 
 
 def test_the_answer_to_an_image_does_not_depend_on_the_others() -> None:
     network = resnet(4, 1)
     images = torch.randint(256, (2500, 1, 28, 28), dtype=torch.uint8)
-    assert torch.allclose(infer(network, images)[2000:2010], infer(network, images[2000:2010]), atol=1e-5)
-    assert infer(network, images).shape == (2500, 10)
+    logits = compute_logits(network, images)
+    assert torch.allclose(logits[2000:2010], compute_logits(network, images[2000:2010]), atol=1e-5)
+    assert logits.shape == (2500, 10)
+
+
+def test_without_views_the_answer_is_the_networks() -> None:
+    network = resnet(4, 1)
+    images = torch.randint(256, (20, 1, 28, 28), dtype=torch.uint8)
+    assert torch.equal(average_logits(network, images, Infer(False, 0)), compute_logits(network, images))
 
 
 def test_test_time_flip_averages_the_answers_to_an_image_and_its_mirror_image() -> None:
     network = resnet(4, 1)
     images = torch.randint(256, (20, 1, 28, 28), dtype=torch.uint8)
-    mean = (infer(network, images) + infer(network, images.flip(-1))) / 2
-    assert torch.equal(infer(network, images, test_time_flip=True), mean)
-    assert not torch.equal(infer(network, images), mean)
+    mean = (compute_logits(network, images) + compute_logits(network, images.flip(-1))) / 2
+    assert torch.equal(average_logits(network, images, Infer(True, 0)), mean)
+    assert not torch.equal(compute_logits(network, images), mean)
 
 
 def test_test_time_shift_averages_the_answers_to_an_image_and_those_moved_towards_each_corner() -> None:
@@ -32,17 +42,17 @@ def test_test_time_shift_averages_the_answers_to_an_image_and_those_moved_toward
     image = torch.randint(256, (28, 28), dtype=torch.uint8)
     padded = torch.nn.functional.pad(image, [2] * 4)
     moved = [padded[y : y + 28, x : x + 28] for y, x in ((2, 2), (0, 0), (0, 4), (4, 0), (4, 4))]
-    mean = infer(network, torch.stack(moved)[:, None]).mean(0)
-    answer = infer(network, image[None, None], test_time_shift=2)[0]
+    mean = compute_logits(network, torch.stack(moved)[:, None]).mean(0)
+    answer = average_logits(network, image[None, None], Infer(False, 2))[0]
     assert torch.allclose(answer, mean, atol=1e-6)
-    mirrored = infer(network, image.flip(1)[None, None], test_time_shift=2)[0]
-    both = infer(network, image[None, None], test_time_flip=True, test_time_shift=2)[0]
-    assert torch.allclose(both, (answer + mirrored) / 2, atol=1e-6)
+    flipped = average_logits(network, image.flip(1)[None, None], Infer(False, 2))[0]
+    both = average_logits(network, image[None, None], Infer(True, 2))[0]
+    assert torch.allclose(both, (answer + flipped) / 2, atol=1e-6)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="malloc of glibc")
 def test_memory_that_a_step_frees_serves_the_next_one() -> None:
-    set_up("cpu", torch.get_num_threads())
+    set_up(Compute("cpu", torch.get_num_threads()))
     faults = []
     for _ in range(11):
         faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
@@ -63,13 +73,13 @@ class Payload:
 def test_a_model_file_cannot_run_code(tmp_path: Path) -> None:
     torch.save({"weights": Payload(tmp_path / "touched")}, tmp_path / "model.pth")
     with pytest.raises(SystemExit, match=r"model\.pth: not the weights"):
-        load(tmp_path / "model.pth", "mlp", 32, 4, 1)
+        load(tmp_path / "model.pth", MODEL)
     assert not (tmp_path / "touched").exists()
 
 
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="a GPU is here")
 def test_a_device_that_is_not_here_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="--device cuda: not on this machine; choose auto or cpu"):
-        set_up("cuda", 1)
-    assert set_up("auto", 1) == torch.device("cpu")
+        set_up(Compute("cuda", 1))
+    assert set_up(Compute("auto", 1)) == torch.device("cpu")
     assert capsys.readouterr().out == "Using cpu device\n"

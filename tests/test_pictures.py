@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Workspace, ran
 from dataset import read_split
 from photos import photograph
 from pictures import find_pictures, read_picture, read_pictures
 from PIL import Image, ImageDraw
+from project import Workspace, ran
 
 
 def garment() -> np.ndarray:
@@ -47,9 +47,9 @@ def test_a_photograph_is_turned_into_the_image_it_was_made_of(seed: int, tmp_pat
     assert distance(tmp_path / "photo.jpg") < 20
 
 
-@pytest.mark.parametrize("ground", [255, 128, 0])
-def test_the_garment_is_bright_whatever_the_ground(ground: int, tmp_path: Path) -> None:
-    picture = Image.new("RGB", (300, 200), (ground,) * 3)
+@pytest.mark.parametrize("background", [255, 128, 0])
+def test_the_garment_is_bright_whatever_the_ground(background: int, tmp_path: Path) -> None:
+    picture = Image.new("RGB", (300, 200), (background,) * 3)
     picture.paste((64, 64, 64), (100, 50, 140, 130))
     picture.save(tmp_path / "picture.png")
     read = read_picture(tmp_path / "picture.png")[0]

@@ -1,4 +1,7 @@
-"""The contract between dvc.yaml, params.yaml and the code: what is declared is exactly what is read."""
+"""The contract between dvc.yaml, params.yaml and the code: what is declared is exactly what is read.
+
+docs/add-a-stage.md leads through it; each assertion says the rule that a new stage does not keep yet.
+"""
 
 import ast
 import csv
@@ -7,90 +10,111 @@ import re
 import shutil
 import sys
 import tomllib
-from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
 from importlib import import_module
 from importlib.metadata import packages_distributions
+from inspect import Parameter
 from pathlib import Path
 
 import pytest
 import yaml
-from conftest import LAUNCH, PARAMS, RECIPES, ROOT, STAGES
 from dvc.utils.serialize import modify_yaml
+from project import (
+    PARAMS,
+    RECIPES,
+    ROOT,
+    STAGES,
+    computing,
+    imports,
+    inputs,
+    modules,
+    outputs,
+    paths,
+    scratch,
+    script,
+    sections,
+)
 from ruamel.yaml.main import CParser
 from torchvision.datasets import FashionMNIST
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-# The manifest fixes what `download` writes, whichever versions compute it.
-COMPUTING = STAGES.keys() - {"download"}
-
-
-def imports(file: Path) -> Iterator[str]:
-    """The top-level modules that the file imports, and those that its own modules import."""
-    for node in ast.walk(ast.parse(file.read_text())):
-        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-        for name in (name.split(".")[0] for name in names):
-            yield name
-            if (own := file.with_name(f"{name}.py")).exists():
-                yield from imports(own)
-
-
-def modules(stage: str) -> set[str]:
-    """The files in stages/ that the stage's script consists of."""
-    names = {stage, *imports(ROOT / "stages" / f"{stage}.py")}
-    return {f"stages/{name}.py" for name in names if (ROOT / "stages" / f"{name}.py").exists()}
 
 
 def packages(stage: str) -> set[str]:
     """The packages that the stage's modules import."""
     installed = packages_distributions()
-    names = imports(ROOT / "stages" / f"{stage}.py")
+    names = imports(script(stage))
     return {installed[name][0].lower() for name in names if name in installed and name not in sys.stdlib_module_names}
 
 
-def sections(stage: str) -> set[str]:
-    return {name for name in STAGES[stage]["params"] if isinstance(name, str)}
+def parameters(stage: str) -> dict[str, Parameter]:
+    """The parameters of the stage's function, once its script is known to do nothing when it is imported."""
+    file = f"stages/{stage}.py"
+    assert script(stage).exists(), f"{file} is missing: a stage is a script of its name"
+    body = ast.parse(script(stage).read_text()).body
+    functions = [node.name for node in body if isinstance(node, ast.FunctionDef)]
+    assert stage in functions, f"{file} has no function {stage}: a stage is a function of its name"
+    assert ast.unparse(body[-1]) == f"if __name__ == '__main__':\n    run({stage})", (
+        f'{file} does not end with `if __name__ == "__main__":` and `run({stage})`'
+    )
+    harmless = ast.Import | ast.ImportFrom | ast.FunctionDef | ast.ClassDef | ast.Assign | ast.AnnAssign
+    loose = [node.lineno for node in body[1:-1] if not isinstance(node, harmless)]
+    assert not loose, f"line {loose[0]} of {file} runs when the script is imported: move it into a function"
+    return dict(inspect.signature(getattr(import_module(stage), stage)).parameters)
 
 
-def scratch(stage: str) -> set[str]:
-    """The paths of what a killed run leaves for the next one: git ignores them."""
-    words = STAGES[stage]["cmd"].split()
-    return {word for word in words if word.startswith(".dvc/tmp/") or word.endswith(".tmp")}
+def test_these_four_stages_exist() -> None:
+    assert {"download", "train", "evaluate", "predict"} <= STAGES.keys()
 
 
-def outputs(stage: str) -> set[str]:
-    listed = STAGES[stage].get("outs", []) + STAGES[stage].get("metrics", [])
-    return {next(iter(out)) if isinstance(out, dict) else out for out in listed}
-
-
-def test_the_pipeline_has_the_four_stages_and_each_says_what_it_does() -> None:
-    assert list(STAGES) == ["download", "train", "evaluate", "predict"]
-    assert all(stage["desc"] for stage in STAGES.values())
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_says_what_it_does(stage: str) -> None:
+    assert STAGES[stage].get("desc"), f"stage {stage} in dvc.yaml has no `desc`: one line that says what it does"
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_code_a_stage_depends_on_is_the_code_it_imports(stage: str) -> None:
-    assert {dep for dep in STAGES[stage]["deps"] if dep.endswith(".py")} == modules(stage)
+    parameters(stage)
+    declared = {dep for dep in STAGES[stage].get("deps", []) if dep.endswith(".py")}
+    assert declared == modules(stage), f"the `deps` of {stage} are not the files that stages/{stage}.py imports"
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_the_params_of_a_stage_are_the_keywords_of_its_function(stage: str) -> None:
-    parameters = inspect.signature(getattr(import_module(stage), stage)).parameters.values()
-    keywords = [parameter for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
-    keys = [key for section in sections(stage) for key in PARAMS[section]]
-    assert sorted(keys) == sorted(parameter.name for parameter in keywords)
-    assert all(parameter.default is parameter.empty for parameter in keywords), "a value stands in params.yaml alone"
-    assert sections(stage) == set(re.findall(r" \$\{(\w+)\}", STAGES[stage]["cmd"]))
+def test_the_params_of_a_stage_are_what_its_function_takes(stage: str) -> None:
+    taken = parameters(stage)
+    words = re.findall(r" \$\{(\w+)\}", STAGES[stage]["cmd"])
+    assert sections(stage) == set(words), f"`params` and `cmd` of {stage} name different sections of params.yaml"
+    for name in words:
+        assert name in PARAMS, f"params.yaml has no section {name}, which {stage} reads"
+    keywords = {name for name, each in taken.items() if each.kind is Parameter.KEYWORD_ONLY}
+    assert keywords == set(words), f"the keywords of {stage}() are not the sections in its `cmd`"
+    for name in words:
+        section = taken[name].annotation
+        assert is_dataclass(section), f"{stage}() takes {name} as {section}: a section is a class marked @section"
+        declared = [field.name for field in fields(section)]
+        assert declared == list(PARAMS[name]), f"class {section.__name__} and section {name} of params.yaml differ"
+        assert section.__init__.__defaults__ is None, (
+            f"class {section.__name__} has defaults: values stand in params.yaml"
+        )
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_the_paths_in_a_command_are_its_deps_outs_and_scratch(stage: str) -> None:
-    launched = STAGES[stage]["cmd"].replace("${launch.train}", LAUNCH["train"])
-    command, script, *words = launched.removeprefix("exec ").split()
-    paths = {word for word in words if not word.startswith("${")} - scratch(stage)
-    data = {dep for dep in STAGES[stage]["deps"] if not dep.endswith(".py")}
-    assert (command, script) == ("python", f"stages/{stage}.py")
-    assert paths == data | outputs(stage)
+def test_the_paths_in_a_command_are_those_of_the_function_in_order(stage: str) -> None:
+    taken = parameters(stage).values()
+    positional = [each for each in taken if each.kind is Parameter.POSITIONAL_ONLY]
+    assert all(each.kind in (Parameter.POSITIONAL_ONLY, Parameter.KEYWORD_ONLY) for each in taken), (
+        f"{stage}() takes paths by keyword: they stand before `/`, and sections after `*`"
+    )
+    assert STAGES[stage]["cmd"].startswith(("exec python stages/", "exec ${launch.train} stages/")), (
+        f"the `cmd` of {stage} does not start with `exec python stages/{stage}.py`"
+    )
+    declared = inputs(stage) + outputs(stage) + scratch(stage)
+    assert sorted(paths(stage)) == sorted(declared), f"the paths in the `cmd` of {stage} are not its data and outputs"
+    assert len(positional) == len(declared), f"{stage}() takes {len(positional)} paths, its `cmd` has {len(declared)}"
+    documented = re.split(r", | → ", (import_module(stage).__doc__ or "").splitlines()[0].rstrip("."))
+    assert documented == [path for path in paths(stage) if path not in scratch(stage)], (
+        f"the first line of stages/{stage}.py does not name the paths of its `cmd`, inputs → outputs, in their order"
+    )
 
 
 def test_every_section_and_every_module_is_used() -> None:
@@ -100,10 +124,15 @@ def test_every_section_and_every_module_is_used() -> None:
 
 def test_the_pinned_dependencies_are_what_the_computing_stages_import() -> None:
     pinned = {dependency.split("==")[0] for dependency in PROJECT["dependencies"]}
-    assert pinned == set().union(*map(packages, COMPUTING))
+    assert pinned == set().union(*map(packages, computing()))
     assert all("==" in dependency for dependency in PROJECT["dependencies"])
-    depending = {stage for stage in STAGES if {"pyproject.toml": ["project.dependencies"]} in STAGES[stage]["params"]}
-    assert depending == COMPUTING
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_that_computes_depends_on_the_pinned_versions(stage: str) -> None:
+    pinned = {dependency.split("==")[0] for dependency in PROJECT["dependencies"]}
+    computes = bool(packages(stage) & pinned - {"cyclopts", "tqdm"})  # which change no output
+    assert (stage in computing()) is computes, f"`params` of {stage} lacks `pyproject.toml: [project.dependencies]`"
 
 
 def locked(file: str) -> set[str]:
@@ -165,10 +194,10 @@ def test_every_accuracy_quoted_is_one_measured(folder: str, split: str) -> None:
 
 
 def test_git_ignores_what_the_pipeline_writes_and_keeps_the_metrics() -> None:
-    ignored = (ROOT / ".gitignore").read_text().split() + [
-        f"/data{line}" for line in (ROOT / "data" / ".gitignore").read_text().split()
-    ]
-    assert {f"/{out}" for stage in STAGES for out in outputs(stage)} - set(ignored) == {"/metrics.json"}
+    in_data = [f"/data{line}" for line in (ROOT / "data" / ".gitignore").read_text().split()]
+    ignored = {*(ROOT / ".gitignore").read_text().split(), *in_data}
+    written = {f"/{out}" for stage in STAGES for out in outputs(stage)}
+    assert written - ignored == {"/metrics.json"}, "`dvc repro` adds what is missing here to .gitignore: commit that"
 
 
 def test_dvc_parses_yaml_in_c() -> None:

@@ -3,25 +3,33 @@
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Workspace, trained
-from conftest import VALUES as ANSWERING
 from dataset import read_split
 from PIL import Image
-from predict import predict
+from predict import Predict, predict
+from project import PARAMS, ROOT, Workspace
+from values import COMPUTE, INFER, LABELS, MODEL, TRAIN, trained
 
-VALUES = ANSWERING | {"index": 3, "top": 3}
 OUTPUTS = ("predictions.csv", "predictions.png")
+
+
+def predicted(dataset: Path, model: Path, pictures: Path, index: int = 3, top: int = 3) -> None:
+    """Predict the pictures, into the folder that holds theirs."""
+    files = (pictures.parent / name for name in OUTPUTS)
+    values = {"infer": INFER, "labels": LABELS, "model": MODEL, "compute": COMPUTE}
+    predict(dataset, model, pictures, *files, predict=Predict(index, top), **values)
 
 
 @pytest.fixture(scope="module")
 def model(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
-    trained(dataset, folder, epochs=5, batch_size=16)
+    trained(dataset, folder, replace(TRAIN, epochs=5, batch_size=16))
     return folder / "model.pth"
 
 
@@ -42,7 +50,7 @@ def test_the_test_image_and_each_picture_are_classified(
     dataset: Path, model: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _, labels = read_split(dataset, "t10k")
-    predict(dataset, model, pictures, *(tmp_path / name for name in OUTPUTS), **VALUES)
+    predicted(dataset, model, pictures)
     assert f'Predicted: "class {labels[3]}", Actual: "class {labels[3]}"' in capsys.readouterr().out
     with (tmp_path / "predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -60,7 +68,7 @@ def test_the_grid_shows_each_picture_beside_what_the_network_sees(
     dataset: Path, model: Path, pictures: Path, tmp_path: Path
 ) -> None:
     images, _ = read_split(dataset, "t10k")
-    predict(dataset, model, pictures, *(tmp_path / name for name in OUTPUTS), **VALUES)
+    predicted(dataset, model, pictures)
     with Image.open(tmp_path / "predictions.png") as grid:
         assert grid.size == (4 * 92, 2 * 126)
         for column in (0, 92):
@@ -74,20 +82,20 @@ def test_a_picture_that_cannot_be_read_is_named_and_nothing_is_written(
 ) -> None:
     (pictures / "broken.png").write_bytes(content)
     with pytest.raises(SystemExit, match=r"broken\.png: cannot be read as a picture"):
-        predict(dataset, model, pictures, *(tmp_path / name for name in OUTPUTS), **VALUES)
+        predicted(dataset, model, pictures)
     assert not any((tmp_path / name).exists() for name in OUTPUTS)
 
 
 def test_an_index_outside_the_test_split_is_refused(dataset: Path, model: Path, pictures: Path, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="--index 200: the test split has the images 0 to 199"):
-        predict(dataset, model, pictures, *(tmp_path / name for name in OUTPUTS), **(VALUES | {"index": 200}))
+        predicted(dataset, model, pictures, index=200)
 
 
 def test_a_folder_without_pictures_gives_an_empty_table_and_says_so(
     dataset: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "pictures").mkdir()
-    predict(dataset, model, tmp_path / "pictures", *(tmp_path / name for name in OUTPUTS), **VALUES)
+    predicted(dataset, model, tmp_path / "pictures")
     assert (tmp_path / "predictions.csv").read_text() == "file,rank,class,probability\n"
     assert "pictures: no pictures in it" in capsys.readouterr().out
 
@@ -97,7 +105,7 @@ def test_a_name_with_a_line_break_and_a_comma_or_not_in_utf_8_stays_one_row(
 ) -> None:
     (pictures / "0.png").rename(pictures / "a,\nb.png")
     (pictures / "1.png").rename(pictures / os.fsdecode(b"b\xe9.png"))
-    predict(dataset, model, pictures, *(tmp_path / name for name in OUTPUTS), **(VALUES | {"top": 1}))
+    predicted(dataset, model, pictures, top=1)
     with (tmp_path / "predictions.csv").open(newline="") as file:
         assert [row["file"] for row in csv.DictReader(file)] == ["a,\nb.png", "b\\udce9.png", "more/2.bmp"]
     assert "'a,\\nb.png': \"class " in capsys.readouterr().out
@@ -105,7 +113,7 @@ def test_a_name_with_a_line_break_and_a_comma_or_not_in_utf_8_stays_one_row(
 
 def classify(folder: Path, *arguments: str | Path, ok: bool = True) -> tuple[str, str]:
     """What `classify` prints on its two streams, started in a folder of the user's."""
-    command = [sys.executable, ROOT / "stages" / "predict.py", "classify", *arguments]
+    command = [sys.executable, ROOT / "tools" / "classify.py", *arguments]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert (done.returncode == 0) is ok, done.stderr
     return done.stdout, done.stderr
@@ -123,9 +131,7 @@ def test_pictures_anywhere_are_classified_with_model_pth_alone(model: Path, pict
 
 
 def test_classify_answers_as_the_pipeline_does_with_the_values_of_params_yaml(workspace: Workspace) -> None:
-    printed = workspace.run(
-        "python", "stages/predict.py", "classify", "model.pth", "data/pictures", "--json", "--top=1"
-    )
+    printed = workspace.run("python", "tools/classify.py", "model.pth", "data/pictures", "--json", "--top=1")
     answers = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
     with (workspace.path / "predictions.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["rank"] == "1"]
@@ -140,10 +146,10 @@ def test_classify_answers_as_the_pipeline_does_with_the_values_of_params_yaml(wo
         (["model.pth", "gone.png"], "gone.png: cannot be read as a picture (No such file or directory)"),
         (["model.pth", "0.png"], "model.pth: not the weights of mlp (hidden_size 512"),
         (["gone.pth", "0.png"], "gone.pth: No such file or directory; `dvc repro train` makes it"),
-        (["model.pth", "0.png", "--top=11"], 'predict classify: Invalid value "11" for --top'),
+        (["model.pth", "0.png", "--top=11"], 'classify: Invalid value "11" for --top'),
         (
             ["model.pth", "0.png", "--jsn"],
-            "predict classify: Unknown option: --jsn. Did you mean --json? (see --help and params.yaml)",
+            "classify: Unknown option: --jsn. Did you mean --json? (see --help and params.yaml)",
         ),
     ],
 )
@@ -155,6 +161,12 @@ def test_classify_says_what_is_wrong(arguments: list[str], error: str, pictures:
     assert "Traceback" not in errors
 
 
-def test_the_help_of_the_stage_names_the_command_for_one_picture() -> None:
-    printed = subprocess.check_output([sys.executable, ROOT / "stages" / "predict.py", "--help"], text=True)
-    assert "classify model.pth PICTURE" in " ".join(printed.split())
+def test_the_help_of_classify_describes_each_option_and_requires_but_the_model(tmp_path: Path) -> None:
+    printed, _ = classify(tmp_path, "--help")
+    assert printed.startswith("Usage: classify.py [OPTIONS] MODEL_FILE [ARGS...]\n")
+    assert printed.count("[required]") == 1
+    options = re.findall(r"│ (--\w+)( [A-Z.]+)? +(\w.*)│\n", printed)
+    sections = (PARAMS["infer"] | PARAMS["labels"] | PARAMS["model"] | PARAMS["compute"]).keys()
+    assert {name for name, _, description in options if description.strip()} == {
+        f"--{name}" for name in ["json", "top", *sections]
+    }

@@ -8,8 +8,8 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from conftest import Workspace, ran
-from test_killed import Moment, killed
+from faults import Moment, killed
+from project import Workspace, ran
 
 # As the README says; setpriv makes torchrun end with DVC.
 TORCHRUN = "setpriv --pdeathsig KILL torchrun --standalone --nproc-per-node 2 --local-ranks-filter 0"
@@ -44,6 +44,8 @@ def two_nodes(folder: Path) -> Path:
 
 @pytest.mark.parametrize("nodes", [1, 2])
 def test_two_processes_agree_with_one(nodes: int, workspace: Workspace, tmp_path: Path) -> None:
+    workspace.set(train={"shift": 2})
+    workspace.run("dvc", "repro")
     two = workspace.copy(tmp_path / "two")
     two.set(launch={"train": TORCHRUN if nodes == 1 else f"sh {two_nodes(tmp_path)}"})
     printed = two.run("dvc", "repro")
@@ -55,20 +57,20 @@ def test_two_processes_agree_with_one(nodes: int, workspace: Workspace, tmp_path
 
 @pytest.mark.parametrize(("event", "count", "epochs"), [("tmp/checkpoint.tmp", 3, 2), ("model.pth.tmp", 1, 8)])
 @pytest.mark.parametrize(("before", "after"), [("python", TORCHRUN), (TORCHRUN, "python")], ids=["to two", "to one"])
-def test_a_killed_run_goes_on_with_another_number_of_processes(
+def test_a_killed_run_resumes_with_another_number_of_processes(
     before: str, after: str, event: str, count: int, epochs: int, fresh: Workspace, finished: Workspace, tmp_path: Path
 ) -> None:
     workspace = fresh.copy(tmp_path / "clone")
     workspace.set(launch={"train": before})
     killed(workspace, Moment("train", "os.rename", event, count, "SIGKILL", "self"))
     workspace.set(launch={"train": after})
-    assert f"Going on after epoch {epochs}\n" in workspace.run("dvc", "repro")
+    assert f"Resuming after epoch {epochs}\n" in workspace.run("dvc", "repro")
     assert_agree(finished, workspace)
 
 
 @pytest.mark.parametrize("network", ["cnn", "resnet"])
 def test_two_processes_train_what_the_recipes_do(network: str, workspace: Workspace) -> None:
-    values = {"epochs": 2, "optimizer": "muon", "shift": 1, "erase": 0.5, "precision": "bf16"}
+    values = {"epochs": 2, "optimizer": "muon", "shift": 1, "precision": "bf16"}
     workspace.set(launch={"train": TORCHRUN}, train=values, model={"network": network, "width": 4})
     assert "evaluate" in ran(workspace.run("dvc", "repro"))
     model = (workspace.path / "model.pth").read_bytes()
@@ -79,7 +81,7 @@ def test_two_processes_train_what_the_recipes_do(network: str, workspace: Worksp
 def test_more_processes_than_images_in_a_batch_are_refused(workspace: Workspace) -> None:
     workspace.set(launch={"train": TORCHRUN}, train={"batch_size": 1})
     printed = workspace.run("dvc", "repro", ok=False)
-    assert "--batch_size 1: a batch has fewer images than the 2 processes of `launch.train`" in printed
+    assert "--batch_size 1: a batch has fewer images than `launch.train` has processes, 2" in printed
 
 
 def training(workspace: Workspace) -> list[psutil.Process]:

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Workspace
 from playwright.sync_api import Browser, Page, sync_playwright
+from project import ROOT, Workspace
 
 CHROMIUM = shutil.which("google-chrome") or shutil.which("chromium")
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="needs Chrome, or Debian's package chromium")
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(not CHROMIUM, reason="needs Chrome, or Debian's 
 def compared(shared: Workspace) -> Path:
     """The report of a workspace with another value, beside main."""
     shared.run("dvc", "exp", "run", "--set-param", "train.momentum=0.5", "--set-param", "predict.top=2")
-    assert "Wrote " in shared.run("python", ROOT / "benchmarks" / "report.py", "main")
+    assert "Wrote " in shared.run("python", ROOT / "tools" / "report.py", "main")
     return shared.path / "report.html"
 
 
@@ -89,17 +89,17 @@ def test_it_fits_the_window_and_its_text_can_be_read(page: Page) -> None:
 
 def test_a_chart_without_values_is_left_out(compared: Path, shared: Workspace) -> None:
     shared.run("dvc", "exp", "run", "--set-param", "train.validation_size=0")
-    shared.run("python", ROOT / "benchmarks" / "report.py", "HEAD")
+    shared.run("python", ROOT / "tools" / "report.py", "HEAD")
     page = (shared.path / "report.html").read_text()
     assert "Accuracy on the images held out" in page
     shared.run("git", "commit", "--quiet", "--all", "--message", "Nothing held out")
-    shared.run("python", ROOT / "benchmarks" / "report.py", "HEAD")
+    shared.run("python", ROOT / "tools" / "report.py", "HEAD")
     page = (shared.path / "report.html").read_text()
     assert "Accuracy on the images held out" not in page
     assert page.count("<svg") == 4
 
 
 def test_a_commit_that_is_not_there_is_an_error(compared: Path, shared: Workspace) -> None:
-    printed = shared.run("python", ROOT / "benchmarks" / "report.py", "nowhere", ok=False)
+    printed = shared.run("python", ROOT / "tools" / "report.py", "nowhere", ok=False)
     assert "nowhere" in printed
     assert "report: `dvc plots diff nowhere" in printed

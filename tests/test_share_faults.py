@@ -6,11 +6,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from conftest import Team, Workspace, add_picture, ran, results
+from faults import Moment, killed
+from project import CHECK, Team, Workspace, add_picture, cached, ran, results
 from servers import Folder, Server
-from test_check import CHECK, IMAGES, cached
-from test_killed import Moment, killed
 
+IMAGES = "data/FashionMNIST/raw/train-images-idx3-ubyte"
 SERVERS = pytest.mark.parametrize("place", ["s3", "ssh"], indirect=True)
 FLIP = """
 import sys

@@ -1,40 +1,38 @@
-"""The training is the tutorial's, learns, repeats itself byte for byte and goes on where it was killed."""
+"""The training is the tutorial's, learns, repeats itself byte for byte and resumes where it was killed."""
 
 import importlib
 import json
 import shutil
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-import augment
 import checkpoint
 import pytest
 import torch
 import train as train_module
 import tutorial
-from conftest import DEFAULTS, trained
+from compute import Compute
 from dataset import read_split
-from model import Network, infer, load
+from infer import load
+from model import Model, compute_logits
 from torch.utils.data import DataLoader
 from torchvision.datasets import FashionMNIST
 from torchvision.transforms import ToTensor
+from train import Train
+from values import COMPUTE, MODEL, TRAIN, trained
 
-RANDOM = {
-    "shuffle": True,
-    "flip": True,
-    "shift": 1,
-    "erase": 0.2,
-    "momentum": 0.9,
-    "schedule": "one_cycle",
-    "epochs": 4,
-    "validation_size": 100,
-}
-CNN = {"network": "cnn", "width": 4, "precision": "bf16", "optimizer": "muon"}
-RESNET = CNN | {"network": "resnet"}
+RANDOM = replace(
+    TRAIN, epochs=4, momentum=0.9, schedule="one_cycle", shuffle=True, flip=True, shift=1, validation_size=100
+)
+RECIPE = replace(RANDOM, optimizer="muon", precision="bf16")
+CNN = replace(MODEL, network="cnn")
+RESNET = replace(MODEL, network="resnet")
+RUNS = [(RANDOM, MODEL), (RECIPE, CNN), (RECIPE, RESNET)]
 
 
 def test_the_weights_equal_those_of_the_tutorial(dataset: Path, tmp_path: Path) -> None:
-    trained(dataset, tmp_path, hidden_size=512, learning_rate=1e-3)
+    trained(dataset, tmp_path, replace(TRAIN, learning_rate=1e-3), replace(MODEL, hidden_size=512))
 
     torch.manual_seed(0)
     network = tutorial.NeuralNetwork()
@@ -48,76 +46,91 @@ def test_the_weights_equal_those_of_the_tutorial(dataset: Path, tmp_path: Path) 
     assert all(torch.equal(weights[name], tensor) for name, tensor in network.state_dict().items())
 
 
-@pytest.mark.parametrize("network", ["mlp", "cnn", "resnet"])
-def test_it_learns(network: Network, dataset: Path, tmp_path: Path) -> None:
-    trained(dataset, tmp_path, epochs=5, batch_size=16, network=network, width=8)
+@pytest.mark.parametrize("model", [MODEL, replace(CNN, width=8), replace(RESNET, width=8)])
+def test_it_learns(model: Model, dataset: Path, tmp_path: Path) -> None:
+    trained(dataset, tmp_path, replace(TRAIN, epochs=5, batch_size=16), model)
     images, labels = read_split(dataset, "t10k")
-    assert (infer(load(tmp_path / "model.pth", network, 32, 8, 1), images).argmax(1) == labels).float().mean() > 0.95
+    guesses = compute_logits(load(tmp_path / "model.pth", model), images).argmax(1)
+    assert (guesses == labels).float().mean() > 0.95
 
 
-@pytest.mark.parametrize("values", [{}, RANDOM, RANDOM | CNN, RANDOM | RESNET])
+@pytest.mark.parametrize(("values", "model"), [(TRAIN, MODEL), *RUNS])
 def test_the_same_values_give_the_same_bytes_and_another_seed_others(
-    dataset: Path, tmp_path: Path, values: dict[str, Any]
+    values: Train, model: Model, dataset: Path, tmp_path: Path
 ) -> None:
-    first = trained(dataset, tmp_path / "first", **values)
-    assert first == trained(dataset, tmp_path / "second", **values)
-    assert first["model.pth"] != trained(dataset, tmp_path / "third", **values, seed=1)["model.pth"]
+    first = trained(dataset, tmp_path / "first", values, model)
+    assert first == trained(dataset, tmp_path / "second", values, model)
+    assert first["model.pth"] != trained(dataset, tmp_path / "third", replace(values, seed=1), model)["model.pth"]
 
 
 OTHERS = {
-    "batch_size": 32,
-    "optimizer": "muon",
-    "learning_rate": 0.01,
-    "schedule": "one_cycle",
-    "momentum": 0.9,
-    "label_smoothing": 0.1,
-    "shuffle": True,
-    "flip": True,
-    "shift": 2,
-    "erase": 0.5,
-    "precision": "bf16",
+    "batch_size": replace(TRAIN, batch_size=32),
+    "optimizer": replace(TRAIN, optimizer="muon"),
+    "learning_rate": replace(TRAIN, learning_rate=0.01),
+    "schedule": replace(TRAIN, schedule="one_cycle"),
+    "momentum": replace(TRAIN, momentum=0.9),
+    "label_smoothing": replace(TRAIN, label_smoothing=0.1),
+    "shuffle": replace(TRAIN, shuffle=True),
+    "flip": replace(TRAIN, flip=True),
+    "shift": replace(TRAIN, shift=2),
+    "precision": replace(TRAIN, precision="bf16"),
 }
+
+
+def test_each_value_of_training_is_tried() -> None:
+    assert OTHERS.keys() | {"seed", "epochs", "validation_size"} == {field.name for field in fields(Train)}
 
 
 @pytest.mark.parametrize("key", OTHERS)
 def test_each_value_takes_effect(key: str, dataset: Path, tmp_path: Path) -> None:
-    other = trained(dataset, tmp_path / "other", **{key: OTHERS[key]})
+    other = trained(dataset, tmp_path / "other", OTHERS[key])
     assert other["model.pth"] != trained(dataset, tmp_path / "plain")["model.pth"]
 
 
 @pytest.fixture
-def orders(monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
-    """The order of the images in each epoch trained."""
+def epochs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """The images and labels of each epoch trained, in order."""
     seen = []
-    train_epoch = train_module.train_epoch
-    monkeypatch.setattr(train_module, "train_epoch", lambda *args: seen.append(args[1]) or train_epoch(*args))
+    draw_epoch = train_module.draw_epoch
+
+    def draw(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        seen.append(draw_epoch(*arguments))
+        return seen[-1]
+
+    monkeypatch.setattr(train_module, "draw_epoch", draw)
     return seen
 
 
-def test_each_epoch_shuffles_anew(dataset: Path, tmp_path: Path, orders: list[torch.Tensor]) -> None:
-    trained(dataset, tmp_path, shuffle=True)
-    assert not torch.equal(*orders)
-    assert all(torch.equal(order.sort().values, torch.arange(600)) for order in orders)
-
-
-def test_each_epoch_mirrors_the_images_that_the_last_one_did_not(
-    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_each_epoch_shuffles_images_and_labels_anew(
+    dataset: Path, tmp_path: Path, epochs: list[tuple[torch.Tensor, torch.Tensor]]
 ) -> None:
-    seen = []
-    flip = augment.flip
-    monkeypatch.setattr(augment, "flip", lambda images, mirrored: seen.append(mirrored) or flip(images, mirrored))
-    trained(dataset, tmp_path, flip=True, batch_size=600)
-    assert torch.equal(seen[0], ~seen[1])
-    assert 200 < seen[0].sum() < 400
+    images, labels = read_split(dataset, "train")
+    label_of = {image.numpy().tobytes(): label for image, label in zip(images, labels.tolist(), strict=True)}
+    trained(dataset, tmp_path, replace(TRAIN, shuffle=True))
+    for drawn, targets in epochs:
+        keys = [image.numpy().tobytes() for image in drawn]
+        assert set(keys) == label_of.keys()
+        assert [label_of[key] for key in keys] == targets.tolist()
+    assert not torch.equal(epochs[0][0], epochs[1][0])
+
+
+def test_each_epoch_flips_the_images_that_the_last_one_did_not(
+    dataset: Path, tmp_path: Path, epochs: list[tuple[torch.Tensor, torch.Tensor]]
+) -> None:
+    images, _ = read_split(dataset, "train")
+    trained(dataset, tmp_path, replace(TRAIN, flip=True))
+    flipped = [(drawn == images.flip(-1)).all(3).all(2)[:, 0] for drawn, _ in epochs]
+    assert torch.equal(flipped[0], ~flipped[1])
+    assert 200 < flipped[0].sum() < 400
 
 
 def test_validation_images_are_the_last_ones_and_not_trained_on(
-    dataset: Path, tmp_path: Path, orders: list[torch.Tensor]
+    dataset: Path, tmp_path: Path, epochs: list[tuple[torch.Tensor, torch.Tensor]]
 ) -> None:
-    files = trained(dataset, tmp_path, validation_size=100, batch_size=16, epochs=5)
-    assert all(order.tolist() == list(range(500)) for order in orders)
+    files = trained(dataset, tmp_path, replace(TRAIN, validation_size=100, batch_size=16, epochs=5))
     images, labels = read_split(dataset, "train")
-    guesses = infer(load(tmp_path / "model.pth", "mlp", 32, 64, 1), images[500:]).argmax(1)
+    assert all(torch.equal(drawn, images[:500]) for drawn, _ in epochs)
+    guesses = compute_logits(load(tmp_path / "model.pth", MODEL), images[500:]).argmax(1)
     accuracy = json.loads(files["training.json"])["validation_accuracy"]
     assert accuracy == pytest.approx((guesses == labels[500:]).float().mean().item())
     assert accuracy > 0.9
@@ -125,13 +138,13 @@ def test_validation_images_are_the_last_ones_and_not_trained_on(
 
 def test_a_diverged_training_is_refused(dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"The loss is (nan|inf) after epoch 1: lower --learning_rate 1e\+20"):
-        trained(dataset, tmp_path, learning_rate=1e20)
+        trained(dataset, tmp_path, replace(TRAIN, learning_rate=1e20))
     assert not (tmp_path / "checkpoint").exists()
 
 
 def test_holding_out_all_images_is_refused(dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="--validation_size 600"):
-        trained(dataset, tmp_path, validation_size=600)
+        trained(dataset, tmp_path, replace(TRAIN, validation_size=600))
 
 
 def test_the_test_split_is_not_read(dataset: Path, tmp_path: Path) -> None:
@@ -145,7 +158,7 @@ class Killed(Exception):
     pass
 
 
-def killed(dataset: Path, folder: Path, after: int, **values: Any) -> None:
+def killed(dataset: Path, folder: Path, after: int, values: Train = TRAIN, model: Model = MODEL) -> None:
     """Train in `folder`, but stop when `after` epochs are finished."""
 
     def kill(*arguments: Any) -> float:
@@ -158,39 +171,50 @@ def killed(dataset: Path, folder: Path, after: int, **values: Any) -> None:
     train_epoch = train_module.train_epoch
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
         patch.setattr(train_module, "train_epoch", kill)
-        trained(dataset, folder, **values)
+        trained(dataset, folder, values, model)
 
 
-@pytest.mark.parametrize("values", [RANDOM, RANDOM | CNN, RANDOM | RESNET])
-def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
-    values: dict[str, Any], dataset: Path, tmp_path: Path, orders: list[torch.Tensor]
+@pytest.mark.parametrize(("values", "model"), RUNS)
+def test_a_killed_run_resumes_and_ends_with_the_same_bytes(
+    values: Train, model: Model, dataset: Path, tmp_path: Path, epochs: list[Any]
 ) -> None:
-    whole = trained(dataset, tmp_path / "whole", **values)
-    killed(dataset, tmp_path / "killed", 3, **values)
-    orders.clear()
-    assert whole == trained(dataset, tmp_path / "killed", **values)
-    assert len(orders) == 1
+    whole = trained(dataset, tmp_path / "whole", values, model)
+    killed(dataset, tmp_path / "killed", 3, values, model)
+    epochs.clear()
+    assert whole == trained(dataset, tmp_path / "killed", values, model)
+    assert len(epochs) == 1
 
 
-@pytest.mark.parametrize("key", [*OTHERS, "seed", "epochs", "validation_size", "network", "hidden_size", "threads"])
+@pytest.mark.parametrize(
+    ("values", "model", "compute"),
+    [
+        *((values, MODEL, COMPUTE) for values in OTHERS.values()),
+        (replace(TRAIN, seed=2), MODEL, COMPUTE),
+        (replace(TRAIN, epochs=4), MODEL, COMPUTE),
+        (replace(TRAIN, validation_size=2), MODEL, COMPUTE),
+        (TRAIN, RESNET, COMPUTE),
+        (TRAIN, replace(MODEL, hidden_size=34), COMPUTE),
+        (TRAIN, MODEL, replace(COMPUTE, threads=3)),
+    ],
+    ids=[*OTHERS, "seed", "epochs", "validation_size", "network", "hidden_size", "threads"],
+)
 def test_a_checkpoint_of_other_values_is_not_used(
-    key: str, dataset: Path, tmp_path: Path, orders: list[torch.Tensor]
+    values: Train, model: Model, compute: Compute, dataset: Path, tmp_path: Path, epochs: list[Any]
 ) -> None:
-    other = (OTHERS | RESNET).get(key) or DEFAULTS[key] + 2
     killed(dataset, tmp_path, 1)
-    orders.clear()
-    trained(dataset, tmp_path, **{key: other})
-    assert len(orders) == (4 if key == "epochs" else 2)
+    epochs.clear()
+    trained(dataset, tmp_path, values, model, compute)
+    assert len(epochs) == values.epochs
 
 
-def test_a_checkpoint_of_other_data_is_not_used(dataset: Path, tmp_path: Path, orders: list[torch.Tensor]) -> None:
+def test_a_checkpoint_of_other_data_is_not_used(dataset: Path, tmp_path: Path, epochs: list[Any]) -> None:
     shutil.copytree(dataset, tmp_path / "FashionMNIST")
     killed(tmp_path / "FashionMNIST", tmp_path, 1)
-    orders.clear()
+    epochs.clear()
     labels = tmp_path / "FashionMNIST" / "raw" / "train-labels-idx1-ubyte"
     labels.write_bytes(labels.read_bytes()[:-1] + b"\0")
     trained(tmp_path / "FashionMNIST", tmp_path)
-    assert len(orders) == 2
+    assert len(epochs) == 2
 
 
 def test_a_checkpoint_of_other_code_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,20 +223,20 @@ def test_a_checkpoint_of_other_code_is_not_used(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(checkpoint, "__file__", str(tmp_path / "checkpoint.py"))
     monkeypatch.syspath_prepend(tmp_path)
     importlib.import_module("network")
-    before = checkpoint.fingerprint({}, ())
-    assert checkpoint.fingerprint({}, ()) == before
+    before = checkpoint.fingerprint([], [])
+    assert checkpoint.fingerprint([], []) == before
     (tmp_path / "network.py").write_text("width = 2")
-    assert checkpoint.fingerprint({}, ()) != before
+    assert checkpoint.fingerprint([], []) != before
 
 
 @pytest.mark.parametrize("fault", ["empty", "torn", "flipped"])
-def test_a_torn_checkpoint_is_not_used(fault: str, dataset: Path, tmp_path: Path, orders: list[torch.Tensor]) -> None:
+def test_a_torn_checkpoint_is_not_used(fault: str, dataset: Path, tmp_path: Path, epochs: list[Any]) -> None:
     killed(dataset, tmp_path, 1)
-    orders.clear()
+    epochs.clear()
     file = tmp_path / "checkpoint"
     whole = file.read_bytes()
     middle = len(whole) // 2
     flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
     file.write_bytes({"empty": b"", "torn": whole[:middle], "flipped": flipped}[fault])
     trained(dataset, tmp_path)
-    assert len(orders) == 2
+    assert len(epochs) == 2

@@ -1,6 +1,6 @@
 """Draws report.html: the workspace's metrics, plots, pictures and values beside those of another commit, in one file.
 
-python benchmarks/report.py main
+python tools/report.py main
 """
 
 import base64
@@ -32,7 +32,10 @@ def report(base: str = "main", /) -> None:
     with TemporaryDirectory() as folder:
         plots = dvc("plots", "diff", base, "--out", folder)
         for error in plots.get("errors", []):
-            print(f"report: left out, for its file is not here (`dvc fetch --all-commits`?): {error}", file=sys.stderr)
+            print(
+                f"report: left out, its file is not in the cache (try `dvc fetch --all-commits`): {error}",
+                file=sys.stderr,
+            )
         drawn = [(name, plot["revisions"][0], draw(plot)) for name, parts in plots["data"].items() for plot in parts]
     templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
@@ -43,7 +46,7 @@ def report(base: str = "main", /) -> None:
         commit=subprocess.check_output(["git", "describe", "--always", "--dirty"], text=True).strip(),
         metrics=dvc("metrics", "diff", base, "--all"),
         values=dvc("params", "diff", base, "--all"),
-        # Without values, as those of images held out where there are none, a chart shows nothing.
+        # A chart without values shows nothing, for example when no images are held out.
         charts=[
             part for name, revision, part in drawn if part.startswith("<svg") and "values from Infinity" not in part
         ],

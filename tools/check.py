@@ -1,4 +1,4 @@
-"""Finds what is corrupt in DVC's cache, its remote and the workspace: DVC itself trusts what it once hashed."""
+"""Finds what is corrupt in DVC's cache, its remote and the workspace, because DVC itself trusts what it once hashed."""
 
 import json
 import os
@@ -27,7 +27,7 @@ def check(*, remote: bool = False, remove: bool = False, lock: bool = False) -> 
     remove
         Remove the corrupt objects, so that the commands printed beside them bring good ones.
     lock
-        Look at nothing but whether dvc.lock is whole.
+        Check only that dvc.lock is whole.
     """
     if Path("dvc.lock").exists() and not is_whole(Path("dvc.lock")):
         sys.exit("corrupt: dvc.lock: torn, when DVC was killed or the disk full; `git checkout dvc.lock` heals it")
@@ -112,7 +112,7 @@ def corrupt_runs(objects: HashFileDB) -> Iterator[tuple[str, str]]:
         except ParseError:
             sound = False
         if not sound:
-            yield path, "a finished run, remembered; when it is wanted again, `dvc repro` runs it again"
+            yield path, "the memory of a finished run; `dvc repro` runs it again when it is needed"
 
 
 if __name__ == "__main__":

@@ -1,0 +1,55 @@
+"""A trained network's answers, with the names of the classes."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from command import section, whole
+from cyclopts import Parameter
+from model import Model, build, compute_logits
+from torch import Tensor, nn
+
+
+@section
+class Infer:
+    test_time_flip: bool
+    test_time_shift: Annotated[int, whole(gte=0, lte=27)]
+
+
+def _ten(_: type, names: list[str]) -> None:
+    if len(set(names)) != 10 or len(names) != 10 or not all(names):
+        raise ValueError("Expected ten distinct names, one for each label.")
+
+
+@section
+class Labels:
+    classes: Annotated[list[str], Parameter(validator=_ten)]
+
+
+def load(file: Path, model: Model) -> nn.Module:
+    """The declared network with the weights in `file`, on the CPU."""
+    network = build(model)
+    try:
+        network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
+    except OSError as error:
+        sys.exit(f"{file}: {error.strerror or error}; `dvc repro train` makes it, `dvc pull {file}` fetches it")
+    except Exception:  # a damaged pickle can raise any
+        sys.exit(
+            f"{file}: not the weights of {model.network} (hidden_size {model.hidden_size}, width {model.width}, "
+            f"blocks {model.blocks}); run `dvc repro train`, or declare its own network in params.yaml"
+        )
+    return network
+
+
+def average_logits(network: nn.Module, images: Tensor, infer: Infer) -> Tensor:
+    """The logits [N, 10] of images, uint8 [N, 1, 28, 28], averaged over the views of an image."""
+    return torch.stack([compute_logits(network, view) for view in views(images, infer)]).mean(0)
+
+
+def views(images: Tensor, infer: Infer) -> list[Tensor]:
+    """The images [N, 1, H, W]; with a shift, also moved towards each corner; with a flip, all of these also flipped."""
+    shift = infer.test_time_shift
+    corners = [(x, y) for x in (shift, -shift) for y in (shift, -shift)] if shift else []
+    moved = [images, *(nn.functional.pad(images, [x, -x, y, -y]) for x, y in corners)]
+    return moved + [view.flip(-1) for view in moved] if infer.test_time_flip else moved

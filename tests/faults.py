@@ -1,0 +1,61 @@
+"""Faults on purpose: kills a run at a moment that is named, and flips bytes that DVC trusts."""
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+from project import Workspace, outputs
+
+HOOK = Path(__file__).parent / "killing"
+
+
+class Moment(NamedTuple):
+    """When and whom to kill, in the words of killing/sitecustomize.py, and the epochs that are finished by then."""
+
+    stage: str
+    event: str
+    path: str
+    count: int
+    sent: str
+    to: str
+    finished: int = 0
+
+
+def killed(workspace: Workspace, moment: Moment, *command: str) -> str:
+    """Run `dvc repro`, or the command, and kill at the moment; returns what its processes printed until they ended."""
+    kill = {field: value for field, value in moment._asdict().items() if field != "finished"}
+    run = subprocess.Popen(
+        command or ["dvc", "repro"],
+        cwd=workspace.path,
+        env=os.environ
+        | workspace.environment
+        | {"PYTHONPATH": str(HOOK), "KILL": json.dumps(kill), "PYTHONUNBUFFERED": "1"},
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        printed, _ = run.communicate(timeout=120)
+    except subprocess.TimeoutExpired:
+        os.killpg(run.pid, signal.SIGKILL)
+        raise
+    assert run.returncode != 0, f"{moment} did not stop the run:\n{printed}"
+    if moment.to == "dvc":
+        written = [(workspace.path / out).exists() for out in outputs(moment.stage)]
+        assert not all(written), f"{moment}: the stage lived on without DVC"
+    return printed
+
+
+def flip(file: Path) -> None:
+    """Change one byte behind DVC's back: size, times and mode stay."""
+    before = file.stat()
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.chmod(0o644)
+    file.write_bytes(content)
+    file.chmod(before.st_mode)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))

@@ -1,0 +1,173 @@
+"""This project as tests see it: what it declares, what its code imports, and workspaces in which it runs."""
+
+import ast
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from servers import Folder
+
+ROOT = Path(__file__).parent.parent
+PARAMS: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "params.yaml").read_text())
+LAUNCH = PARAMS.pop("launch")  # which goes into a command, and not to a stage
+STAGES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+RECIPES = {file.name: file.read_text().split() for file in sorted((ROOT / "recipes").iterdir())}
+CHECK = (sys.executable, str(ROOT / "tools" / "check.py"))
+PINS = {"pyproject.toml": ["project.dependencies"]}
+
+
+def script(stage: str) -> Path:
+    return ROOT / "stages" / f"{stage}.py"
+
+
+def imports(file: Path) -> Iterator[str]:
+    """The top-level modules that the file imports, and those that its own modules import."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        for name in (name.split(".")[0] for name in names):
+            yield name
+            if (own := file.with_name(f"{name}.py")).exists():
+                yield from imports(own)
+
+
+def modules(stage: str) -> set[str]:
+    """The files in stages/ that the stage's script consists of."""
+    names = {stage, *imports(script(stage))}
+    return {f"stages/{name}.py" for name in names if script(name).exists()}
+
+
+def sections(stage: str) -> set[str]:
+    """The sections of params.yaml that the stage reads."""
+    return {name for name in STAGES[stage].get("params", []) if isinstance(name, str)}
+
+
+def computing() -> set[str]:
+    """The stages that another version of the pinned packages makes stale."""
+    return {stage for stage in STAGES if PINS in STAGES[stage].get("params", [])}
+
+
+def paths(stage: str) -> list[str]:
+    """The paths in the stage's command, in order."""
+    words = STAGES[stage]["cmd"].replace("${launch.train}", LAUNCH["train"]).split()
+    return [word for word in words[3:] if not word.startswith("${")]  # after `exec python stages/NAME.py`
+
+
+def inputs(stage: str) -> list[str]:
+    """The data that the stage reads."""
+    return [dep for dep in STAGES[stage].get("deps", []) if not dep.endswith(".py")]
+
+
+def outputs(stage: str) -> list[str]:
+    """What the stage writes for others."""
+    listed = STAGES[stage].get("metrics", []) + STAGES[stage].get("outs", [])
+    return [next(iter(out)) if isinstance(out, dict) else out for out in listed]
+
+
+def scratch(stage: str) -> list[str]:
+    """What a killed run of the stage leaves for the next one: git ignores it."""
+    return [path for path in paths(stage) if path.startswith(".dvc/tmp/") or path.endswith(".tmp")]
+
+
+def downstream(first: str) -> set[str]:
+    """The stage and those that depend on it."""
+    found = {first}
+    for stage in STAGES:  # in the order of dvc.yaml, which has a stage after those that it depends on
+        if {out for each in found for out in outputs(each)} & set(inputs(stage)):
+            found.add(stage)
+    return found
+
+
+@dataclass
+class Workspace:
+    """A git repository with this project in it, its user's environment, and what its first `dvc repro` printed."""
+
+    path: Path
+    environment: dict[str, str] = field(default_factory=dict)
+    printed: str = ""
+
+    def run(self, *command: str | Path, ok: bool = True) -> str:
+        """Run a command; returns what it printed on both streams. `ok` says whether it should succeed."""
+        done = subprocess.run(
+            command,
+            cwd=self.path,
+            env=os.environ | self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert (done.returncode == 0) is ok, done.stdout
+        return done.stdout
+
+    def make(self, target: str, ok: bool = True) -> str:
+        """Run `make`, with this environment in place of one of its own."""
+        environment = self.path / ".venv"
+        if not environment.exists():
+            environment.symlink_to(sys.prefix)
+        return self.run("make", "--assume-old=.venv/installed", target, ok=ok)
+
+    def set(self, **sections: dict[str, Any]) -> None:
+        """Change values of params.yaml."""
+        file = self.path / "params.yaml"
+        params = yaml.safe_load(file.read_text())
+        for section, values in sections.items():
+            params[section] |= values
+        file.write_text(yaml.safe_dump(params, sort_keys=False))
+
+    def commit(self, message: str) -> None:
+        self.run("git", "add", "--all")
+        self.run("git", "commit", "--quiet", "--message", message)
+
+    def copy(self, path: Path) -> "Workspace":
+        shutil.copytree(self.path, path)
+        return Workspace(path)
+
+
+def ran(printed: str) -> list[str]:
+    """The stages that a `dvc repro` ran, from what it printed."""
+    return [line.split("'")[1] for line in printed.splitlines() if line.startswith("Running stage '")]
+
+
+def results(workspace: Workspace) -> dict[str, bytes]:
+    """What a finished run leaves: each file's name and content."""
+    written = ["dvc.lock", *(out for stage in STAGES for out in outputs(stage))]
+    return {name: (workspace.path / name).read_bytes() for name in written if not (workspace.path / name).is_dir()}
+
+
+def cached(workspace: Workspace, name: str) -> Path:
+    """The object in the cache that holds the file."""
+    oid = hashlib.md5((workspace.path / name).read_bytes()).hexdigest()
+    return workspace.path / ".dvc" / "cache" / "files" / "md5" / oid[:2] / oid[2:]
+
+
+def add_picture(workspace: Workspace, name: str) -> None:
+    """The quickest change of an output: predict one more picture, and commit that."""
+    pictures = workspace.path / "data" / "pictures"
+    shutil.copy(pictures / "bag.png", pictures / f"{name}.png")
+    assert ran(workspace.run("dvc", "repro")) == ["predict"]
+    workspace.commit(f"Predict {name}")
+
+
+@dataclass
+class Team:
+    """People who share a git repository, and one remote; each has a clone, a cache and a DVC state of her own."""
+
+    folder: Path
+    place: Folder
+
+    def environment(self, name: str, key: str = "writer") -> dict[str, str]:
+        return {"DVC_SITE_CACHE_DIR": str(self.folder / f"{name}-site")} | self.place.environment(key)
+
+    def clone(self, name: str, branch: str = "main") -> Workspace:
+        """A fresh clone; its owner has her key in the environment."""
+        workspace = Workspace(self.folder / name, self.environment(name))
+        origin = self.folder / "origin.git"
+        subprocess.run(["git", "clone", "--quiet", "--branch", branch, origin, workspace.path], check=True)
+        return workspace

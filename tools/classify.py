@@ -1,0 +1,78 @@
+"""Prints the likeliest classes of pictures anywhere, without dataset and pipeline.
+
+python tools/classify.py model.pth PICTURE…
+"""
+
+import re
+import sys
+from contextlib import redirect_stdout
+from json import dumps
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+from cyclopts.config import Yaml
+from cyclopts.help import DefaultFormatter, HelpPanel
+
+sys.path.append(str(Path(__file__).parent.parent / "stages"))
+
+from command import run
+from compute import Compute, set_up
+from infer import Infer, Labels, average_logits, load
+from model import Model
+from pictures import find_pictures, read_pictures
+from predict import Top, describe, rank
+
+PARAMS = Path(__file__).parent.parent / "params.yaml"
+
+
+def classify(
+    model_file: Annotated[Path, Parameter(required=True, help="the weights, as `train` writes them")],
+    /,
+    *pictures: Annotated[Path, Parameter(help="files, or folders of them and their subfolders")],
+    json: Annotated[bool, Parameter(help="print a line of JSON for each picture, for a program", negative="")] = False,
+    top: Top,
+    infer: Infer,
+    labels: Labels,
+    model: Model,
+    compute: Compute,
+) -> None:
+    """Print the likeliest classes of pictures.
+
+    Options that are not given are as in params.yaml.
+    """
+    with redirect_stdout(sys.stderr):  # a program may read what is printed
+        device = set_up(compute)
+    files = [file for path in pictures for file in (find_pictures(path) if path.is_dir() else [path])]
+    if not files:
+        sys.exit(f"classify: no pictures; name files, or folders with pictures in them, after {model_file}")
+    inputs = read_pictures(files)
+    network = load(model_file, model).to(device)
+    rankings = rank(average_logits(network, inputs.to(device), infer), labels.classes, top)
+    for file, ranking in zip(files, rankings, strict=True):
+        answers = [{"class": guess, "probability": round(share, 4)} for guess, share in ranking]
+        print(dumps({"file": str(file), "classes": answers}) if json else describe(file, ranking))
+
+
+class Values(Yaml):
+    """The values of a params file, whatever section they stand in."""
+
+    def _load_config(self, path: Path) -> dict[str, Any]:
+        return {key: value for section in super()._load_config(path).values() for key, value in section.items()}
+
+
+class Help(DefaultFormatter):
+    """Describes each option by its comment in params.yaml."""
+
+    def __call__(self, console: Any, options: Any, panel: HelpPanel) -> None:
+        comments = dict(re.findall(r"^  (\w+):.*?  # (.+)", PARAMS.read_text(), re.MULTILINE))
+        entries = [
+            entry.copy(description=comments.get(name.removeprefix("--"), entry.description))
+            for entry in panel.entries
+            for name in entry.names[:1] or [""]
+        ]
+        super().__call__(console, options, panel.copy(entries=entries))
+
+
+if __name__ == "__main__":
+    run(classify, required=False, config=Values(PARAMS, allow_unknown=True), help_formatter=Help())
