@@ -3,38 +3,39 @@
 Alternatives take turns in one run, because machines are noisy; a ratio is the median over the turns, with its range.
 """
 
+from collections.abc import Callable
 import contextlib
 import gzip
 import os
+from pathlib import Path
 import re
 import shutil
+from statistics import linear_regression, median
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from pathlib import Path
-from statistics import linear_regression, median
 from typing import Any
 from unittest import mock
 
-import cyclopts
-import numpy as np
-import torch
-import train as train_module
-import tutorial
-import yaml
 from compute import Compute, set_up
+import cyclopts
 from dataset import Split, read_split, split_files
 from model import Convolution, Model, build
+import numpy as np
 from PIL import Image
+import torch
 from torch import nn
 from torch.utils.data import DataLoader
 from torchvision.datasets import FashionMNIST
 from torchvision.transforms import ToTensor
+import train as train_module
+import tutorial
+import yaml
 
 ROOT = Path(__file__).parent.parent
 DATASET = ROOT / "data" / "FashionMNIST"
+COMPUTE = Compute(device="cpu", threads=2, kernels="native")
 SPLITS: tuple[Split, ...] = ("train", "t10k")
 # In a small process of its own: what Linux calls the peak of a process includes that of the one it was forked from.
 MEASURE = """
@@ -49,7 +50,7 @@ DVC = [Path(sys.executable).with_name("dvc"), "repro", "--quiet"]
 def bench(*, short: bool = False) -> None:
     """Print every table; `short` takes few images and turns, to see that all of it runs."""
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    set_up(Compute("cpu", threads=2))
+    set_up(COMPUTE)
     turns, share, growth = (1, 0.05, (0.02, 0.04)) if short else (3, 1.0, (1.0, 4.0, 16.0))
     with tempfile.TemporaryDirectory() as folder:
         os.environ["DVC_SITE_CACHE_DIR"] = f"{folder}/site"
@@ -85,7 +86,7 @@ def copy_project(folder: Path, factor: float, pictures: int = 0) -> Path:
     digests = subprocess.check_output(["sha256sum", *sorted(path.name for path in raw.iterdir())], cwd=raw)
     (folder / "data" / "FashionMNIST.sha256").write_bytes(digests)
     set_params(folder, "download", sources=[source.as_uri()])
-    for section in ("model", "train", "infer"):
+    for section in ("model", "compute", "train", "infer"):
         set_params(folder, section, **declared("tutorial", section))
     (folder / ".dvc" / "config.local").write_text("[core]\n    no_scm = true\n")
     return folder
@@ -148,7 +149,7 @@ def bench_training(project: Path, turns: int) -> None:
 
     written = [project / name for name in ("model", "curves", "training", "checkpoint")]
     with mock.patch("train.train_epoch", turn), Path(os.devnull).open("w") as null, contextlib.redirect_stdout(null):
-        train_module.train(dataset, *written, train=train, model=model, compute=Compute("cpu", threads=2))
+        train_module.train(dataset, *written, train=train, model=model, compute=COMPUTE)
     compare("the tutorial's epoch", times["tutorial"], "the stage's", times["stage"])
     compare("the stage's epoch", times["stage"], "its matrix products alone", times["products"])
 
@@ -240,7 +241,7 @@ def bench_commands(project: Path, turns: int) -> None:
 
 def bench_processes(project: Path, turns: int) -> None:
     """Half of an epoch of one process with one thread, the ideal, and an epoch of two such, with quick's network."""
-    set_params(project, "compute", threads=1)
+    set_params(project, "compute", kernels="native", threads=1)
     set_params(project, "model", **declared("quick", "model"))
     set_params(project, "train", batch_size=declared("quick", "train")["batch_size"])
     torchrun = "torchrun --standalone --nproc-per-node 2"

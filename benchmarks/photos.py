@@ -3,13 +3,13 @@
 PYTHONPATH=stages:tools python benchmarks/photos.py
 """
 
-import sys
 from pathlib import Path
+import sys
 from tempfile import TemporaryDirectory
 
 import cyclopts
-import numpy as np
 from dataset import read_split
+import numpy as np
 from pictures import read_pictures
 from PIL import Image
 from recipe import accuracy

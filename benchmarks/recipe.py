@@ -7,10 +7,10 @@ PYTHONPATH=stages:tools python benchmarks/recipe.py quick --held-out 10000 train
 
 import csv
 import json
-import subprocess
-import time
 from pathlib import Path
 from statistics import mean, stdev
+import subprocess
+import time
 
 import cyclopts
 from dataset import read_split

@@ -1,15 +1,15 @@
 """The state of an unfinished training run, kept so that the next run resumes from it."""
 
+from collections.abc import Iterable
 import hashlib
 import io
-import sys
-from collections.abc import Iterable
 from pathlib import Path
+import sys
 from typing import Any
 
+from files import write
 import torch
 import torch.distributed as dist
-from files import write
 
 
 def fingerprint(values: Iterable[object], data: Iterable[Path]) -> bytes:

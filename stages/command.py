@@ -1,20 +1,24 @@
 """Runs a stage's function as a command: its signature is the command line that dvc.yaml writes."""
 
 import atexit
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 import gc
+from io import TextIOWrapper
+from itertools import pairwise
 import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from io import TextIOWrapper
-from itertools import pairwise
 from typing import Any, TypeVar, dataclass_transform
 
 from cyclopts import App, CycloptsError, Parameter, Token
 from cyclopts.exceptions import UnusedCliTokensError
 from cyclopts.validators import Number
+
+# OpenMP's threads wait for each other by spinning, which takes several times as long when another program needs a
+# processor too: let them sleep sooner. OpenMP reads this when PyTorch is imported, so that scripts import this first.
+os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 
 T = TypeVar("T")
 

@@ -1,33 +1,75 @@
-"""The processor that computes: the device, its threads and its memory."""
+"""The processor that computes: the device, its threads, its memory and the kernels that it may use."""
 
 import ctypes
 import os
+import platform
 import sys
 from typing import Annotated, Literal
 
-import torch
 from command import section, whole
+import torch
+from torch import Tensor, nn
+
+# Each library has its own name for the instructions that it may use. MKL's COMPATIBLE is the only one of its settings
+# that gives the same bits on Intel and AMD; it is slow, so that linear layers go to oneDNN instead.
+PORTABLE = {"MKL_CBWR": "COMPATIBLE", "ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
 
 
 @section
 class Compute:
     device: Literal["auto", "cuda", "mps", "cpu"]
     threads: Annotated[int, whole(gte=1, lte=1024)]
+    kernels: Literal["portable", "native"]
 
 
 def set_up(compute: Compute) -> torch.device:
-    """Make PyTorch compute reproducibly, as the section says; returns the device."""
-    torch.set_num_threads(compute.threads)
-    if sys.platform == "linux":  # keep the memory that a step frees for the next one: saves the resnet a seventh
-        for option, value in ((-1, 2**31 - 1), (-4, 0)):  # M_TRIM_THRESHOLD and M_MMAP_MAX of malloc.h
-            ctypes.CDLL(None).mallopt(option, value)
+    """Make PyTorch compute reproducibly, as the section says; it has to come before the first computation."""
     available = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     if compute.device not in ("auto", "cpu", available.type):
         sys.exit(f"--device {compute.device}: not on this machine; choose auto or {available.type}")
     device = torch.device("cpu") if compute.device == "cpu" else available
+    print(f"Using {device} device")
+    limit_kernels(compute, device)
+    torch.set_num_threads(compute.threads)
+    if sys.platform == "linux":  # keep the memory that a step frees for the next one: saves the resnet a seventh
+        for option, value in ((-1, 2**31 - 1), (-4, 0)):  # M_TRIM_THRESHOLD and M_MMAP_MAX of malloc.h
+            ctypes.CDLL(None).mallopt(option, value)
     if device.type != "cpu":  # the CPU's kernels are deterministic, and the call takes a second
         os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # which makes CUDA's matrix products deterministic
         torch.use_deterministic_algorithms(True)
         torch.accelerator.set_device_index(int(os.environ.get("LOCAL_RANK", 0)))  # as torchrun numbers its processes
-    print(f"Using {device} device")
     return device
+
+
+def limit_kernels(compute: Compute, device: torch.device) -> None:
+    """Let only the section decide what changes the last digits, and not the environment."""
+    for name in ("OMP_THREAD_LIMIT", "OMP_DYNAMIC"):  # OpenMP has read them already
+        if os.environ.get(name, "false").lower() != "false":
+            sys.exit(f"{name} is set, which could override `compute.threads`; unset it")
+    for name in [name for name in os.environ if name.startswith(("ATEN_", "DNNL_", "MKL_", "ONEDNN_"))]:
+        del os.environ[name]
+    if is_portable(compute, device):
+        os.environ.update(PORTABLE)
+    elif compute.kernels == "portable":
+        print("Portable kernels need the CPU, x86-64 and AVX2: the last digits are this machine's own")
+
+
+def is_portable(compute: Compute, device: torch.device) -> bool:
+    """Whether other machines compute the same bits."""
+    is_x86 = platform.machine().lower() in ("x86_64", "amd64")
+    return compute.kernels == "portable" and device.type == "cpu" and is_x86 and torch.cpu._is_avx2_supported()
+
+
+def place(network: nn.Module, compute: Compute, device: torch.device) -> nn.Module:
+    """The network on the device; where the kernels are portable, oneDNN computes its linear layers."""
+    if is_portable(compute, device):
+        for layer in network.modules():
+            if type(layer) is nn.Linear:
+                layer.register_forward_pre_hook(to_onednn)
+                layer.register_forward_hook(lambda _, __, output: output.to_dense())
+    return network.to(device)
+
+
+def to_onednn(_: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+    # autocast cannot convert oneDNN's tensors to bf16
+    return inputs if torch.is_autocast_enabled("cpu") else (inputs[0].to_mkldnn(),)

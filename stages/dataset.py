@@ -1,7 +1,7 @@
 """A split of a dataset of the MNIST family, as tensors."""
 
-import sys
 from pathlib import Path
+import sys
 from typing import Literal
 
 import numpy as np

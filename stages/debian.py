@@ -1,8 +1,8 @@
 """A Debian package as a folder."""
 
+from pathlib import Path
 import shutil
 import subprocess
-from pathlib import Path
 
 
 def unpack(package: str, scratch: Path, timeout: int) -> Path:

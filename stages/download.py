@@ -1,19 +1,19 @@
 """data/FashionMNIST.sha256 → data/FashionMNIST."""
 
+from collections.abc import Iterator
 import gzip
 import hashlib
+from pathlib import Path
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
-import debian
-import fsspec
 from command import run, section, whole
+import debian
 from files import write
+import fsspec
 from tqdm import tqdm
 
 

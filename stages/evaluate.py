@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
-import torch
 from command import run
-from compute import Compute, set_up
+from compute import Compute, place, set_up
 from dataset import read_split
 from files import write_csv, write_json
 from grid import draw_cell, write_grid
 from infer import Infer, Labels, average_logits, load
 from model import Model
 from PIL import Image
+import torch
 from torch import Tensor, nn
 
 
@@ -32,18 +32,19 @@ def evaluate(
     """Measure the model on the test split, and draw its most confident mistakes."""
     device = set_up(compute)
     images, targets = read_split(dataset, "t10k")
-    network = load(model_file, model).to(device)
+    network = place(load(model_file, model), compute, device)
     logits = average_logits(network, images.to(device), infer).cpu()
     confidences, predicted = logits.softmax(1).max(1)
     right = predicted == targets
     accuracy = right.double().mean().item()
     loss = nn.functional.cross_entropy(logits, targets).item()
     bins = reliability(confidences, right)
-    metrics = {
-        "accuracy": accuracy,
-        "accuracy_standard_error": (accuracy * (1 - accuracy) / len(targets)) ** 0.5,
-        "loss": loss,
-        "expected_calibration_error": sum(size * abs(mean - share) for mean, share, size in bins) / len(targets),
+    calibration_error = sum(size * abs(mean - share) for mean, share, size in bins) / len(targets)
+    metrics = {  # with as many digits as mean something
+        "accuracy": round(accuracy, 4),
+        "accuracy_standard_error": float(f"{(accuracy * (1 - accuracy) / len(targets)) ** 0.5:.2g}"),
+        "loss": round(loss, 4),
+        "expected_calibration_error": float(f"{calibration_error:.2g}"),
     }
     write_json(metrics_file, metrics)
     names = labels.classes

@@ -1,9 +1,9 @@
 """Writes files whole or not at all."""
 
+from collections.abc import Iterable, Mapping
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 

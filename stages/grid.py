@@ -1,7 +1,7 @@
 """Pictures in a grid, to be looked at."""
 
-import io
 from collections.abc import Sequence
+import io
 from pathlib import Path
 
 from files import write

@@ -1,13 +1,13 @@
 """A trained network's answers, with the names of the classes."""
 
-import sys
 from pathlib import Path
+import sys
 from typing import Annotated
 
-import torch
 from command import section, whole
 from cyclopts import Parameter
 from model import Model, build, compute_logits
+import torch
 from torch import Tensor, nn
 
 

@@ -2,9 +2,9 @@
 
 from typing import Annotated, Literal
 
-import torch
 from command import section, whole
 from dataset import to_floats
+import torch
 from torch import Tensor, nn
 
 

@@ -1,15 +1,15 @@
 """Pictures of garments in files, as the dataset has its images."""
 
-import os
-import sys
-import warnings
 from collections.abc import Sequence
+import os
 from pathlib import Path
+import sys
 from typing import NoReturn
+import warnings
 
 import numpy as np
-import torch
 from PIL import Image, ImageChops, ImageFilter, ImageOps
+import torch
 from torch import Tensor
 
 SIZE = (28, 28)  # pixels

@@ -1,12 +1,11 @@
 """data/FashionMNIST, model.pth, data/pictures → predictions.csv, predictions.png."""
 
-import sys
 from pathlib import Path
+import sys
 from typing import Annotated
 
-import torch
 from command import run, section, whole
-from compute import Compute, set_up
+from compute import Compute, place, set_up
 from dataset import read_split
 from files import write_csv
 from grid import draw_cell, write_grid
@@ -14,6 +13,7 @@ from infer import Infer, Labels, average_logits, load
 from model import Model
 from pictures import find_pictures, open_picture, printable, read_pictures
 from PIL import Image
+import torch
 from torch import Tensor
 
 CELLS = 100  # of the grid, at most: two for a picture
@@ -47,7 +47,7 @@ def predict(
         sys.exit(f"--index {predict.index}: the test split has the images 0 to {len(targets) - 1}")
     files = find_pictures(pictures)
     inputs = torch.cat([images[predict.index : predict.index + 1], read_pictures(files)])
-    network = load(model_file, model).to(device)
+    network = place(load(model_file, model), compute, device)
     rankings = rank(average_logits(network, inputs.to(device), infer), labels.classes, predict.top)
 
     print(f'Predicted: "{rankings[0][0][0]}", Actual: "{labels.classes[targets[predict.index]]}"')

@@ -1,23 +1,23 @@
 """data/FashionMNIST → model.pth, curves.csv, training.json."""
 
-import sys
 from math import inf, isfinite
 from pathlib import Path
+import sys
 from typing import Annotated, Literal
 
+from command import run, section, whole
 import augment
 import checkpoint
-import numpy as np
-import torch
-import torch.distributed as dist
-from command import run, section, whole
-from compute import Compute, set_up
+from compute import Compute, place, set_up
 from cyclopts import Parameter
 from cyclopts.validators import Number
 from dataset import read_split, split_files, to_floats
 from files import write, write_csv, write_json
 from model import Model, build, compute_logits
+import numpy as np
+import torch
 from torch import Tensor, nn
+import torch.distributed as dist
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 from tqdm import tqdm
@@ -66,7 +66,7 @@ def train(
     rank, processes = join_processes(size, train.batch_size)
 
     torch.manual_seed(train.seed)
-    network = build(model).to(device)
+    network = place(build(model), compute, device)
     flipped = (torch.rand(size) < 0.5).to(device)
     steps = -(-size // train.batch_size)  # of an epoch
     optimizers, schedulers = optimize(network, train, train.epochs * steps)
@@ -84,7 +84,7 @@ def train(
             del drawn  # so that the next epoch can use its memory
             if not isfinite(loss):
                 sys.exit(f"The loss is {loss} after epoch {epoch}: lower --learning_rate {train.learning_rate}")
-            results = {"train_loss": loss} | validate(network, images[size:], labels[size:])
+            results = {"train_loss": round(loss, 4)} | validate(network, images[size:], labels[size:])
             shown = [f"{name} {value:.4f}" for name, value in results.items() if isfinite(value)]
             bar.write(f"Epoch {epoch}/{train.epochs}: " + ", ".join(shown))
             history.append({"epoch": epoch} | results)
@@ -182,8 +182,9 @@ def train_epoch(
 def validate(network: nn.Module, images: Tensor, labels: Tensor) -> dict[str, float]:
     """The mean loss and the accuracy on the images held out; nan where there are none."""
     logits = compute_logits(network, images)
+    loss = nn.functional.cross_entropy(logits, labels).item()
     accuracy = (logits.argmax(1) == labels).float().mean().item()
-    return {"validation_loss": nn.functional.cross_entropy(logits, labels).item(), "validation_accuracy": accuracy}
+    return {"validation_loss": round(loss, 4), "validation_accuracy": round(accuracy, 4)}
 
 
 def write_history(curves_file: Path, training_file: Path, history: list[dict[str, float]]) -> None:

@@ -1,18 +1,18 @@
 """Fixtures: a tiny learnable dataset, workspaces that run on it, and a team that shares them."""
 
+from collections.abc import Iterator
 import gzip
 import hashlib
 import os
+from pathlib import Path
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
-import pytest
 from project import ROOT, Team, Workspace
+import pytest
 from servers import S3, SSH, Folder
 
 # A shell lets what it starts in the background ignore Ctrl-C, and so would what the tests start and stop by it.

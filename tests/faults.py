@@ -2,9 +2,9 @@
 
 import json
 import os
+from pathlib import Path
 import signal
 import subprocess
-from pathlib import Path
 from typing import NamedTuple
 
 from project import Workspace, outputs

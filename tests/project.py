@@ -1,18 +1,18 @@
 """This project as tests see it: what it declares, what its code imports, and workspaces in which it runs."""
 
 import ast
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 import hashlib
 import os
+from pathlib import Path
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import yaml
 from servers import Folder
+import yaml
 
 ROOT = Path(__file__).parent.parent
 PARAMS: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "params.yaml").read_text())

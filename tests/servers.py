@@ -3,6 +3,7 @@
 import getpass
 import json
 import os
+from pathlib import Path
 import random
 import secrets
 import shutil
@@ -10,7 +11,6 @@ import signal
 import socket
 import subprocess
 import time
-from pathlib import Path
 
 import psutil
 import pytest

@@ -3,9 +3,9 @@
 import re
 import sys
 
+from project import PARAMS, ROOT, Workspace, ran
 import pytest
 import yaml
-from project import PARAMS, ROOT, Workspace, ran
 
 PAGE = (ROOT / "docs" / "add-a-stage.md").read_text()
 SCRIPT, SECTION = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)

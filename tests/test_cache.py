@@ -1,16 +1,16 @@
 """A stage is stale exactly when something it reads has changed, and it reads only its deps."""
 
 import contextlib
+from pathlib import Path
 import re
 import shutil
 import subprocess
-from pathlib import Path
 from typing import Any
 
-import pytest
-import yaml
 from dvc.repo import Repo
 from project import PARAMS, ROOT, STAGES, Workspace, computing, modules, outputs, ran, results, scratch, sections
+import pytest
+import yaml
 
 TRACKED = subprocess.check_output(["git", "ls-files"], cwd=ROOT, text=True).splitlines()
 DATA = [name for name in TRACKED if name.startswith("data/") and "/.git" not in name]

@@ -1,8 +1,8 @@
 """`make check` names each flipped byte, and what it says heals it does."""
 
-import pytest
 from faults import flip
 from project import CHECK, Workspace, cached, ran, results
+import pytest
 
 IMAGES = "data/FashionMNIST/raw/train-images-idx3-ubyte"
 

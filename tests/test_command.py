@@ -1,20 +1,20 @@
 """A wrong value in params.yaml ends the stage with one line that names its key; stages start and end quickly."""
 
+from collections.abc import Iterator
+from importlib import import_module
 import os
+from pathlib import Path
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
-from importlib import import_module
-from pathlib import Path
 from typing import Any
 
-import pytest
-import yaml
 from command import run
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from project import PARAMS, ROOT, STAGES, Workspace
+import pytest
+import yaml
 
 WRONG_TYPES = {
     bool: ["yes", 3],
@@ -32,6 +32,7 @@ OUT_OF_RANGE = {
     "optimizer": ["adam"],
     "device": ["tpu", "mps"],
     "threads": [0, 2000],
+    "kernels": ["fast"],
     "seed": [-1, 2**64],
     "epochs": [0, 10**9],
     "batch_size": [0],

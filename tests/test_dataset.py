@@ -1,10 +1,10 @@
 """A dataset that the network cannot learn is refused."""
 
-import shutil
 from pathlib import Path
+import shutil
 
-import pytest
 from dataset import read_split, split_files
+import pytest
 
 
 @pytest.mark.parametrize("labels", [bytes(100), bytes([10] * 200)], ids=["too few", "above 9"])

@@ -1,12 +1,12 @@
 """A full disk ends a run with a clear error and harms nothing; the next run with space succeeds."""
 
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+import shutil
+import subprocess
 
-import pytest
 from project import Workspace, ran, results
+import pytest
 
 
 @pytest.fixture

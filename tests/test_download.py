@@ -1,19 +1,19 @@
 """The download stage takes the right bytes from whoever has them, and leaves nothing half done."""
 
+from collections.abc import Iterator
+from functools import partial
 import gzip
 import http.server
 import os
+from pathlib import Path
 import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from functools import partial
-from pathlib import Path
 
-import pytest
 from download import Download, download
 from project import Workspace, ran
+import pytest
 from servers import Folder
 from torchvision.datasets import FashionMNIST
 

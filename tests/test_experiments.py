@@ -9,8 +9,8 @@ import sys
 import termios
 import time
 
-import pytest
 from project import RECIPES, Workspace, downstream, ran
+import pytest
 
 
 def shown(workspace: Workspace) -> dict[str, dict[str, float]]:

@@ -1,11 +1,11 @@
 """A run that is killed, wherever, needs no clean-up: the next one resumes and ends with the same bytes."""
 
-import subprocess
 from pathlib import Path
+import subprocess
 
-import pytest
 from faults import Moment, killed
 from project import Workspace, downstream, ran, results
+import pytest
 
 CHAINS = {
     "download": [

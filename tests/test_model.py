@@ -1,18 +1,18 @@
 """The network answers each image by itself, its file cannot run code, and its device is one that the machine has."""
 
-import resource
-import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+import resource
 from statistics import median
+import sys
 
-import pytest
-import torch
-from compute import Compute, set_up
+from compute import set_up
 from infer import Infer, average_logits, load
 from model import compute_logits, resnet
-from values import MODEL
+import pytest
+import torch
+from values import COMPUTE, MODEL
 
 
 def test_the_answer_to_an_image_does_not_depend_on_the_others() -> None:
@@ -52,7 +52,7 @@ def test_test_time_shift_averages_the_answers_to_an_image_and_those_moved_toward
 
 @pytest.mark.skipif(sys.platform != "linux", reason="malloc of glibc")
 def test_memory_that_a_step_frees_serves_the_next_one() -> None:
-    set_up(Compute("cpu", torch.get_num_threads()))
+    set_up(replace(COMPUTE, threads=torch.get_num_threads()))
     faults = []
     for _ in range(11):
         faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
@@ -80,6 +80,6 @@ def test_a_model_file_cannot_run_code(tmp_path: Path) -> None:
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="a GPU is here")
 def test_a_device_that_is_not_here_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="--device cuda: not on this machine; choose auto or cpu"):
-        set_up(Compute("cuda", 1))
-    assert set_up(Compute("auto", 1)) == torch.device("cpu")
+        set_up(replace(COMPUTE, device="cuda"))
+    assert set_up(replace(COMPUTE, device="auto")) == torch.device("cpu")
     assert capsys.readouterr().out == "Using cpu device\n"

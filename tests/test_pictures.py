@@ -1,16 +1,16 @@
 """Any picture of a garment is turned into what the dataset has; what is not a picture is named."""
 
+from pathlib import Path
 import resource
 import struct
-from pathlib import Path
 
-import numpy as np
-import pytest
 from dataset import read_split
+import numpy as np
 from photos import photograph
 from pictures import find_pictures, read_picture, read_pictures
 from PIL import Image, ImageDraw
 from project import Workspace, ran
+import pytest
 
 
 def garment() -> np.ndarray:

@@ -1,19 +1,19 @@
 """Predictions are those of the model, for a test image and for any readable picture."""
 
 import csv
+from dataclasses import replace
 import json
 import os
+from pathlib import Path
 import re
 import subprocess
 import sys
-from dataclasses import replace
-from pathlib import Path
 
-import pytest
 from dataset import read_split
 from PIL import Image
 from predict import Predict, predict
 from project import PARAMS, ROOT, Workspace
+import pytest
 from values import COMPUTE, INFER, LABELS, MODEL, TRAIN, trained
 
 OUTPUTS = ("predictions.csv", "predictions.png")

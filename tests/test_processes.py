@@ -1,15 +1,15 @@
 """Several processes train as one: torchrun starts them, each takes a share of every batch, the first one writes."""
 
+from pathlib import Path
 import socket
 import subprocess
 import time
-from pathlib import Path
 
+from faults import Moment, killed
+from project import Workspace, ran
 import psutil
 import pytest
 import torch
-from faults import Moment, killed
-from project import Workspace, ran
 
 # As the README says; setpriv makes torchrun end with DVC.
 TORCHRUN = "setpriv --pdeathsig KILL torchrun --standalone --nproc-per-node 2 --local-ranks-filter 0"

@@ -1,12 +1,12 @@
 """The report is one file that a browser without a network shows whole, on a desk and a phone, by day and by night."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
+import shutil
 
-import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 from project import ROOT, Workspace
+import pytest
 
 CHROMIUM = shutil.which("google-chrome") or shutil.which("chromium")
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="needs Chrome, or Debian's package chromium")

@@ -3,11 +3,11 @@
 import json
 import sys
 
+from model import MLP
+from project import Team, Workspace, add_picture, cached, downstream, ran, results
 import pytest
 import torch
 import yaml
-from model import MLP
-from project import Team, Workspace, add_picture, cached, downstream, ran, results
 
 TAG = "fashion-mnist-classifier@v1.0.0"
 LIST = "from dvc.repo import Repo; print(*Repo().cloud.get_remote_odb().all())"

@@ -1,13 +1,13 @@
 """A fault of a remote ends in an error and loses nothing: the next try, with the fault gone, has everything."""
 
+from concurrent.futures import ThreadPoolExecutor
 import signal
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 
-import pytest
 from faults import Moment, killed
 from project import CHECK, Team, Workspace, add_picture, cached, ran, results
+import pytest
 from servers import Folder, Server
 
 IMAGES = "data/FashionMNIST/raw/train-images-idx3-ubyte"

@@ -1,25 +1,25 @@
 """The training is the tutorial's, learns, repeats itself byte for byte and resumes where it was killed."""
 
+from dataclasses import fields, replace
 import importlib
 import json
-import shutil
-from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+import shutil
+from typing import Any, Literal
 
 import checkpoint
-import pytest
-import torch
-import train as train_module
-import tutorial
 from compute import Compute
 from dataset import read_split
 from infer import load
 from model import Model, compute_logits
+import pytest
+import torch
 from torch.utils.data import DataLoader
 from torchvision.datasets import FashionMNIST
 from torchvision.transforms import ToTensor
+import train as train_module
 from train import Train
+import tutorial
 from values import COMPUTE, MODEL, TRAIN, trained
 
 RANDOM = replace(
@@ -31,11 +31,18 @@ RESNET = replace(MODEL, network="resnet")
 RUNS = [(RANDOM, MODEL), (RECIPE, CNN), (RECIPE, RESNET)]
 
 
-def test_the_weights_equal_those_of_the_tutorial(dataset: Path, tmp_path: Path) -> None:
-    trained(dataset, tmp_path, replace(TRAIN, learning_rate=1e-3), replace(MODEL, hidden_size=512))
+@pytest.mark.parametrize("kernels", ["native", "portable"])
+def test_the_weights_equal_those_of_the_tutorial(
+    kernels: Literal["native", "portable"], dataset: Path, tmp_path: Path
+) -> None:
+    compute = replace(COMPUTE, kernels=kernels)
+    trained(dataset, tmp_path, replace(TRAIN, learning_rate=1e-3), replace(MODEL, hidden_size=512), compute)
 
     torch.manual_seed(0)
     network = tutorial.NeuralNetwork()
+    if kernels == "portable":
+        network.register_forward_pre_hook(lambda _, inputs: inputs[0].to_mkldnn())
+        network.register_forward_hook(lambda _, __, output: output.to_dense())
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-3)
     loader = DataLoader(FashionMNIST(root=dataset.parent, train=True, transform=ToTensor()), batch_size=64)
     for _ in range(2):
@@ -195,8 +202,9 @@ def test_a_killed_run_resumes_and_ends_with_the_same_bytes(
         (TRAIN, RESNET, COMPUTE),
         (TRAIN, replace(MODEL, hidden_size=34), COMPUTE),
         (TRAIN, MODEL, replace(COMPUTE, threads=3)),
+        (TRAIN, MODEL, replace(COMPUTE, kernels="portable")),
     ],
-    ids=[*OTHERS, "seed", "epochs", "validation_size", "network", "hidden_size", "threads"],
+    ids=[*OTHERS, "seed", "epochs", "validation_size", "network", "hidden_size", "threads", "kernels"],
 )
 def test_a_checkpoint_of_other_values_is_not_used(
     values: Train, model: Model, compute: Compute, dataset: Path, tmp_path: Path, epochs: list[Any]

@@ -10,7 +10,7 @@ from train import Train, train
 
 TRAIN = Train(**(PARAMS["train"] | {"epochs": 2, "learning_rate": 0.1}))
 MODEL = Model(network="mlp", hidden_size=32, width=4, blocks=1)
-COMPUTE = Compute(device="cpu", threads=1)
+COMPUTE = Compute(device="cpu", threads=1, kernels="native")
 INFER = Infer(test_time_flip=False, test_time_shift=0)
 LABELS = Labels(classes=[f"class {label}" for label in range(10)])
 

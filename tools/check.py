@@ -1,11 +1,11 @@
 """Finds what is corrupt in DVC's cache, its remote and the workspace, because DVC itself trusts what it once hashed."""
 
+from collections.abc import Iterator
 import json
 import os
+from pathlib import Path
 import sys
 import tempfile
-from collections.abc import Iterator
-from pathlib import Path
 
 import cyclopts
 from dvc.repo import Repo

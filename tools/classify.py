@@ -3,11 +3,11 @@
 python tools/classify.py model.pth PICTURE…
 """
 
-import re
-import sys
 from contextlib import redirect_stdout
 from json import dumps
 from pathlib import Path
+import re
+import sys
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -17,7 +17,7 @@ from cyclopts.help import DefaultFormatter, HelpPanel
 sys.path.append(str(Path(__file__).parent.parent / "stages"))
 
 from command import run
-from compute import Compute, set_up
+from compute import Compute, place, set_up
 from infer import Infer, Labels, average_logits, load
 from model import Model
 from pictures import find_pictures, read_pictures
@@ -47,7 +47,7 @@ def classify(
     if not files:
         sys.exit(f"classify: no pictures; name files, or folders with pictures in them, after {model_file}")
     inputs = read_pictures(files)
-    network = load(model_file, model).to(device)
+    network = place(load(model_file, model), compute, device)
     rankings = rank(average_logits(network, inputs.to(device), infer), labels.classes, top)
     for file, ranking in zip(files, rankings, strict=True):
         answers = [{"class": guess, "probability": round(share, 4)} for guess, share in ranking]

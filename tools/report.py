@@ -5,15 +5,15 @@ python tools/report.py main
 
 import base64
 import json
+from pathlib import Path
 import subprocess
 import sys
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import cyclopts
-import vl_convert
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+import vl_convert
 
 CHART = {
     "background": "transparent",

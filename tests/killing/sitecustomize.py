@@ -1,11 +1,11 @@
 """Loaded by each Python process that has this folder on PYTHONPATH: sends a signal at the moment named in $KILL."""
 
+from fnmatch import fnmatch
 import json
 import os
 import signal
 import sys
 import time
-from fnmatch import fnmatch
 
 
 def arm(stage: str, event: str, path: str, count: int, sent: str, to: str) -> None:
