@@ -25,24 +25,24 @@ CAPTIONS = {
     "mistakes.png": "The most confident mistakes on the test split",
     "predictions.png": "The pictures in data/pictures, each beside what the network sees of it",
 }
+LEFT_OUT = "Left out, because only another cache has it (`dvc fetch --all-commits` brings what the remote has):"
 
 
 def report(base: str = "main", /) -> None:
     """Write report.html, which compares the workspace with the commit `base`."""
     with TemporaryDirectory() as folder:
         plots = dvc("plots", "diff", base, "--out", folder)
-        for error in plots.get("errors", []):
-            print(
-                f"report: left out, its file is not in the cache (try `dvc fetch --all-commits`): {error}",
-                file=sys.stderr,
-            )
         drawn = [(name, plot["revisions"][0], draw(plot)) for name, parts in plots["data"].items() for plot in parts]
+    missing = sorted({f"{error['source']} of {error['rev']}" for error in plots.get("errors", [])})
+    if missing:
+        print(f"report: {LEFT_OUT} {', '.join(missing)}", file=sys.stderr)
     templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     page = templates.get_template("report.html").render(
         base=base,
         captions=CAPTIONS,
+        missing=f"{LEFT_OUT} {', '.join(missing)}" if missing else "",
         commit=subprocess.check_output(["git", "describe", "--always", "--dirty"], text=True).strip(),
         metrics=dvc("metrics", "diff", base, "--all"),
         values=dvc("params", "diff", base, "--all"),

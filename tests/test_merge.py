@@ -1,0 +1,67 @@
+"""What git brings together or takes apart, `make repro` finishes: two branches, and another machine's results."""
+
+import json
+from pathlib import Path
+import subprocess
+
+from project import STAGES, Workspace, ran
+import pytest
+import yaml
+
+
+@pytest.mark.parametrize("markers", [False, True], ids=["without markers", "with conflict markers"])
+def test_a_merge_of_two_values_runs_only_what_neither_branch_had(markers: bool, workspace: Workspace) -> None:
+    if markers:  # as git writes them where .gitattributes does not say otherwise
+        (workspace.path / ".gitattributes").unlink()
+        workspace.commit("Without attributes")
+    changes = {"momentum": {"train": {"momentum": 0.5}}, "flip": {"infer": {"test_time_flip": True}}}
+    for branch, sections in changes.items():
+        workspace.run("git", "checkout", "--quiet", "-b", branch, "main")
+        workspace.set(**sections)
+        workspace.run("dvc", "repro")
+        workspace.commit(f"Change {branch}")
+    assert "dvc.lock" in workspace.run("git", "merge", "momentum", ok=False)
+    assert ("<<<<<<<" in (workspace.path / "dvc.lock").read_text()) is markers
+    assert ran(workspace.make("repro")) == ["evaluate", "predict"]
+    workspace.run("git", "commit", "--quiet", "--all", "--message", "Merge branch momentum")
+    assert workspace.run("git", "status", "--porcelain") == ""
+    changed = json.loads(workspace.run("dvc", "params", "diff", "main", "--json"))["params.yaml"]
+    assert {name: value["new"] for name, value in changed.items()} == {
+        "train.momentum": 0.5,
+        "infer.test_time_flip": True,
+    }
+    assert ran(workspace.make("repro")) == []
+
+
+@pytest.fixture
+def clone(workspace: Workspace, tmp_path: Path) -> Workspace:
+    """Of a project whose committed results another machine has computed, with other last digits."""
+    lock = workspace.path / "dvc.lock"
+    text = lock.read_text()
+    for out in yaml.safe_load(text)["stages"]["train"]["outs"]:
+        text = text.replace(out["md5"], out["md5"][::-1])
+    lock.write_text(text)
+    metrics = workspace.path / "metrics.json"
+    metrics.write_text(metrics.read_text().replace('"loss": 0.', '"loss": 0.9'))
+    workspace.commit("Results of another machine")
+    clone = Workspace(tmp_path / "newcomer")
+    subprocess.run(["git", "clone", "--quiet", workspace.path, clone.path], check=True)
+    return clone
+
+
+def test_results_of_this_machine_are_committed_once_and_then_come_from_the_cache(clone: Workspace) -> None:
+    assert set(ran(clone.make("repro"))) == STAGES.keys()
+    assert clone.run("git", "status", "--porcelain").split() == ["M", "dvc.lock", "M", "metrics.json"]
+    clone.run("git", "commit", "--all", "--message", "Results of this machine")
+    assert ran(clone.run("dvc", "exp", "run", "--set-param", "train.momentum=0.5")) != []
+    clone.run("git", "checkout", ".")
+    assert ran(clone.run("dvc", "repro")) == []
+    clone.run("dvc", "checkout")
+    assert clone.run("git", "status", "--porcelain") == ""
+
+    printed = clone.run("dvc", "metrics", "diff", "HEAD~1")
+    assert "failed to load some metrics for following revisions: 'HEAD~1'" in printed
+    assert "metrics.json   loss                 0.9000" in printed
+    missing = "`dvc fetch --all-commits` brings what the remote has): curves.csv of HEAD~1"
+    assert missing in clone.run("python", "tools/report.py", "HEAD~1")
+    assert missing in (clone.path / "report.html").read_text()
