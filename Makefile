@@ -1,8 +1,8 @@
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-# Runs download, train, evaluate and predict, as far as they are not up to date. Killed, or the disk full, while it writes
-# dvc.lock, DVC leaves a torn one that it cannot read itself: then the last whole one that git has is taken.
+# Runs download, train, evaluate and predict, as far as they are not up to date. DVC cannot read a dvc.lock that is torn, because
+# a kill or a full disk hit while it was written, or has conflict markers: then the one in git is taken, or it is made anew.
 repro: .venv/installed
 	@test -z "$$(git ls-files --others --modified dvc.lock)" || .venv/bin/python tools/check.py --lock || \
 		git checkout -- dvc.lock || rm dvc.lock
