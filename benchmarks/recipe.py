@@ -12,6 +12,7 @@ from statistics import mean, stdev
 import subprocess
 import time
 
+from compute import Compute, place, set_up
 import cyclopts
 from dataset import read_split
 from draw import draw
@@ -71,8 +72,10 @@ def held_out_accuracy(count: int) -> float:
 def accuracy(images: Tensor, labels: Tensor) -> float:
     """The accuracy of model.pth on images, answered as `evaluate` does."""
     params = params_show()
-    network = load(Path("model.pth"), Model(**params["model"]))
-    logits = average_logits(network, images, Infer(**params["infer"]))
+    compute = Compute(**params["compute"])
+    device = set_up(compute)
+    network = place(load(Path("model.pth"), Model(**params["model"])), compute, device)
+    logits = average_logits(network, images.to(device), Infer(**params["infer"])).cpu()
     return (logits.argmax(1) == labels).double().mean().item()
 
 

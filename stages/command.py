@@ -16,8 +16,8 @@ from cyclopts import App, CycloptsError, Parameter, Token
 from cyclopts.exceptions import UnusedCliTokensError
 from cyclopts.validators import Number
 
-# OpenMP's threads wait for each other by spinning, which takes several times as long when another program needs a
-# processor too: let them sleep sooner. OpenMP reads this when PyTorch is imported, so that scripts import this first.
+# OpenMP's threads spin while they wait for each other, which hurts when another program needs a processor too: let them
+# sleep sooner. OpenMP reads this when PyTorch is imported, so that scripts import this module first.
 os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 
 T = TypeVar("T")
@@ -44,12 +44,12 @@ def _whole(_: type, tokens: Sequence[Token]) -> int:
 def run(function: Callable[..., None], required: bool | None = None, **settings: Any) -> None:
     """Call the function with the arguments of the command line; end with one line and a non-zero status on wrong ones.
 
-    The `settings` are of cyclopts' `App`. With `required=False` they supply the options that are missing.
+    The `settings` are of cyclopts' `App`. With `required=False` a `config` among them supplies what is left out.
     """
     if "DVC_STAGE" in os.environ:
         _end_with_parent()
-    # Searching PyTorch's modules for garbage costs a stage 0.3 s to 0.9 s, and they live to the end: leave out what is
-    # imported; and all when Python ends, because files are closed by then and the memory goes with the process.
+    # Searching PyTorch's modules for garbage costs a stage 0.3 s to 0.9 s, and they live to the end: exclude what is
+    # imported, and everything when Python ends, because files are closed by then and the memory goes with the process.
     gc.freeze()
     atexit.register(gc.freeze)
     if isinstance(sys.stdout, TextIOWrapper):

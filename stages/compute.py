@@ -43,9 +43,11 @@ def set_up(compute: Compute) -> torch.device:
 
 def limit_kernels(compute: Compute, device: torch.device) -> None:
     """Let only the section decide what changes the last digits, and not the environment."""
-    for name in ("OMP_THREAD_LIMIT", "OMP_DYNAMIC"):  # OpenMP has read them already
-        if os.environ.get(name, "false").lower() != "false":
-            sys.exit(f"{name} is set, which could override `compute.threads`; unset it")
+    limit = os.environ.get("OMP_THREAD_LIMIT", "")  # OpenMP has read it already, and so the other one
+    if limit.isdigit() and int(limit) < compute.threads:
+        sys.exit(f"OMP_THREAD_LIMIT is {limit}, less than `compute.threads`, {compute.threads}; unset it")
+    if os.environ.get("OMP_DYNAMIC", "false").lower() != "false":
+        sys.exit("OMP_DYNAMIC is set, which overrides `compute.threads`; unset it")
     for name in [name for name in os.environ if name.startswith(("ATEN_", "DNNL_", "MKL_", "ONEDNN_"))]:
         del os.environ[name]
     if is_portable(compute, device):

@@ -39,6 +39,7 @@ def download(manifest: Path, dataset: Path, scratch: Path, /, *, download: Downl
     for leftover in (verified / "raw").glob("*"):
         if leftover.name not in digests:
             leftover.unlink()
+    fsspec.config.conf.setdefault("http", {"client_kwargs": {"trust_env": True}})  # HTTP_PROXY counts
     failures: list[str] = []
     for source in download.sources:
         missing = {name: digest for name, digest in digests.items() if sha256_of(verified / "raw" / name) != digest}
@@ -95,9 +96,6 @@ def fetch(source: str, files: dict[str, str], scratch: Path, timeout: int) -> It
 def read(url: str, timeout: int) -> bytes:
     """The unzipped content at `url`."""
     content = bytearray()
-    fsspec.config.conf.setdefault(
-        "http", {"client_kwargs": {"trust_env": True}}
-    )  # take HTTP_PROXY from the environment
     signal.alarm(timeout)
     try:
         filesystem, path = fsspec.url_to_fs(url)

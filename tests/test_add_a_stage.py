@@ -3,7 +3,7 @@
 import re
 import sys
 
-from project import PARAMS, ROOT, Workspace, ran
+from project import PARAMS, ROOT, STAGES, Workspace, ran
 import pytest
 import yaml
 
@@ -11,6 +11,8 @@ PAGE = (ROOT / "docs" / "add-a-stage.md").read_text()
 SCRIPT, SECTION = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 [DECLARATION] = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
 CONTRACT = (sys.executable, "-m", "pytest", "--numprocesses=0", "--quiet", "tests/test_pipeline.py")
+
+pytestmark = pytest.mark.skipif("export" in STAGES, reason="the project has this stage already")
 
 
 def add(workspace: Workspace, script: str = SCRIPT, declaration: str = DECLARATION) -> None:

@@ -1,6 +1,8 @@
 """A stage is stale exactly when something it reads has changed, and it reads only its deps."""
 
 import contextlib
+from importlib import import_module
+import inspect
 from pathlib import Path
 import re
 import shutil
@@ -8,7 +10,7 @@ import subprocess
 from typing import Any
 
 from dvc.repo import Repo
-from project import PARAMS, ROOT, STAGES, Workspace, computing, modules, outputs, ran, results, scratch, sections
+from project import PARAMS, ROOT, STAGES, Workspace, computing, modules, outputs, ran, results, scratch
 import pytest
 import yaml
 
@@ -47,7 +49,9 @@ def other(value: Any) -> Any:
 def test_a_changed_value_makes_those_stale_that_read_its_section(section: str, key: str, shared: Workspace) -> None:
     params = yaml.safe_load((shared.path / "params.yaml").read_text())
     params[section][key] = other(params[section][key])
-    reading = {stage for stage in STAGES if section in sections(stage)}
+    reading = {
+        stage for stage in STAGES if section in inspect.signature(getattr(import_module(stage), stage)).parameters
+    }
     assert reading
     assert stale(shared, "params.yaml", yaml.safe_dump(params, sort_keys=False).encode()) == reading
 
@@ -92,7 +96,7 @@ def test_what_follows_does_not_run_when_the_output_is_the_same(workspace: Worksp
 
 
 def test_forced_runs_give_the_same_bytes(workspace: Workspace, finished: Workspace) -> None:
-    assert set(ran(workspace.run("dvc", "repro", "--force"))) == STAGES.keys()
+    assert sorted(ran(workspace.run("dvc", "repro", "--force"))) == sorted(STAGES)
     assert results(workspace) == results(finished)
 
 

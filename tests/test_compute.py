@@ -58,8 +58,8 @@ def test_the_environment_changes_no_digit(kernels: str) -> None:
 @pytest.mark.parametrize(("name", "value"), [("OMP_THREAD_LIMIT", "1"), ("OMP_DYNAMIC", "true")])
 def test_an_environment_that_overrides_the_number_of_threads_is_refused(name: str, value: str) -> None:
     message = computed("portable", ok=False, **{name: value})
-    assert message == f"{name} is set, which could override `compute.threads`; unset it\n"
-    computed("portable", OMP_DYNAMIC="false")
+    assert message.startswith(f"{name} is ") and message.endswith("; unset it\n")
+    computed("portable", OMP_DYNAMIC="false", OMP_THREAD_LIMIT="64")
 
 
 def test_where_kernels_cannot_be_portable_a_line_says_so(
@@ -111,8 +111,8 @@ RUNS: dict[str, dict[str, Any]] = {  # sections of params.yaml
 }
 
 
-def emulate(processor: str, workspaces: Sequence[Workspace], *stages: str) -> None:
-    """Run the stages anew on another processor, in one process, because PyTorch starts slowly there."""
+def emulate(processor: str, workspaces: Sequence[Workspace], *stages: str) -> str:
+    """Run the stages anew on another processor, in one process that starts PyTorch once; returns what it printed."""
     commands = []
     for workspace in workspaces:
         lock = yaml.safe_load((workspace.path / "dvc.lock").read_text())["stages"]
@@ -120,7 +120,7 @@ def emulate(processor: str, workspaces: Sequence[Workspace], *stages: str) -> No
             commands.append((str(workspace.path), lock[stage]["cmd"]))
             for out in outputs(stage):
                 (workspace.path / out).unlink()
-    subprocess.run(
+    done = subprocess.run(
         [QEMU or "", "-cpu", processor, Path(sys.executable).resolve(), "-c", EMULATE],
         input=json.dumps(commands),
         env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "stages"), *filter(None, sys.path)])},
@@ -128,6 +128,7 @@ def emulate(processor: str, workspaces: Sequence[Workspace], *stages: str) -> No
         check=True,
         text=True,
     )
+    return done.stdout
 
 
 def run_small(finished: Workspace, folder: Path, kernels: str, name: str) -> Workspace:
@@ -148,8 +149,10 @@ def test_other_processors_compute_the_same_bytes(
     resumed = finished.copy(tmp_path / "resumed there")  # from the checkpoint of a run killed on this processor
     killed(fresh.copy(tmp_path / "killed"), Moment("train", "os.rename", "tmp/checkpoint.tmp", 6, "SIGKILL", "both"))
     shutil.copy(tmp_path / "killed" / ".dvc" / "tmp" / "checkpoint", resumed.path / ".dvc" / "tmp")
-    emulate(processor, [*there, resumed], "train", "evaluate", "predict")
-    for one, other in zip([*here, finished], [*there, resumed], strict=True):
+    # First, because the run's fingerprint has the code that is loaded, and later commands load more.
+    printed = emulate(processor, [resumed, *there], "train", "evaluate", "predict")
+    assert "Resuming after epoch 5\n" in printed
+    for one, other in zip([finished, *here], [resumed, *there], strict=True):
         assert results(one) == results(other)
 
 

@@ -93,7 +93,7 @@ def test_experiments_in_folders_of_their_own_start_clean(fresh: Workspace, finis
     assert "Resuming" not in killed(workspace, moment, "dvc", "exp", "run", "--temp")
     workspace.run("dvc", "exp", "run", "--queue", "--name", "queued")
     printed = workspace.run("dvc", "exp", "run", "--run-all")
-    assert set(ran(printed)) == downstream("train")
+    assert sorted(ran(printed)) == sorted(downstream("train"))
     assert "Resuming" not in printed
     workspace.run("dvc", "exp", "apply", "queued")
     assert results(workspace) == results(finished)

@@ -50,7 +50,7 @@ def clone(workspace: Workspace, tmp_path: Path) -> Workspace:
 
 
 def test_results_of_this_machine_are_committed_once_and_then_come_from_the_cache(clone: Workspace) -> None:
-    assert set(ran(clone.make("repro"))) == STAGES.keys()
+    assert sorted(ran(clone.make("repro"))) == sorted(STAGES)
     assert clone.run("git", "status", "--porcelain").split() == ["M", "dvc.lock", "M", "metrics.json"]
     clone.run("git", "commit", "--all", "--message", "Results of this machine")
     assert ran(clone.run("dvc", "exp", "run", "--set-param", "train.momentum=0.5")) != []

@@ -48,7 +48,7 @@ def test_a_photograph_is_turned_into_the_image_it_was_made_of(seed: int, tmp_pat
 
 
 @pytest.mark.parametrize("background", [255, 128, 0])
-def test_the_garment_is_bright_whatever_the_ground(background: int, tmp_path: Path) -> None:
+def test_the_garment_is_bright_whatever_the_background(background: int, tmp_path: Path) -> None:
     picture = Image.new("RGB", (300, 200), (background,) * 3)
     picture.paste((64, 64, 64), (100, 50, 140, 130))
     picture.save(tmp_path / "picture.png")

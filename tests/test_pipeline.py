@@ -99,7 +99,7 @@ def test_the_params_of_a_stage_are_what_its_function_takes(stage: str) -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_the_paths_in_a_command_are_those_of_the_function_in_order(stage: str) -> None:
+def test_the_paths_in_a_command_are_those_that_the_script_names_in_order(stage: str) -> None:
     taken = parameters(stage).values()
     positional = [each for each in taken if each.kind is Parameter.POSITIONAL_ONLY]
     assert all(each.kind in (Parameter.POSITIONAL_ONLY, Parameter.KEYWORD_ONLY) for each in taken), (
@@ -108,6 +108,7 @@ def test_the_paths_in_a_command_are_those_of_the_function_in_order(stage: str) -
     assert STAGES[stage]["cmd"].startswith(("exec python stages/", "exec ${launch.train} stages/")), (
         f"the `cmd` of {stage} does not start with `exec python stages/{stage}.py`"
     )
+    assert STAGES[stage]["cmd"].split()[2] == f"stages/{stage}.py", f"the `cmd` of {stage} runs another script"
     declared = inputs(stage) + outputs(stage) + scratch(stage)
     assert sorted(paths(stage)) == sorted(declared), f"the paths in the `cmd` of {stage} are not its data and outputs"
     assert len(positional) == len(declared), f"{stage}() takes {len(positional)} paths, its `cmd` has {len(declared)}"

@@ -55,10 +55,12 @@ def classify(
 
 
 class Values(Yaml):
-    """The values of a params file, whatever section they stand in."""
+    """The values in those sections of a params file that the options come from."""
 
     def _load_config(self, path: Path) -> dict[str, Any]:
-        return {key: value for section in super()._load_config(path).values() for key, value in section.items()}
+        sections = super()._load_config(path)
+        read = [sections.get(name) or {} for name in ("predict", "infer", "labels", "model", "compute")]
+        return {key: value for section in read for key, value in section.items()}
 
 
 class Help(DefaultFormatter):
