@@ -20,12 +20,11 @@ from values import COMPUTE
 import yaml
 
 SCRIPT = """
-import sys
 from command import run
 from compute import Compute, set_up
+import torch
 def stage(*, compute: Compute) -> None:
     set_up(compute)
-    import torch
     torch.manual_seed(0)
     images, weights = torch.randn(64, 784), torch.randn(784, 512)
     print((images @ weights).exp().sum(dtype=float).item(), (images @ weights).sum(dtype=float).item())
@@ -74,7 +73,7 @@ def test_where_kernels_cannot_be_portable_a_line_says_so(
 
 
 @pytest.mark.parametrize("stage", ["train", "evaluate", "predict"])
-def test_threads_are_told_to_sleep_before_pytorch_is_imported(stage: str, tmp_path: Path) -> None:
+def test_threads_are_told_to_sleep_before_pytorch_is_imported(stage: str) -> None:
     script = f"""
 import os, sys
 sys.addaudithook(lambda event, args: event == "import" and args[0] == "torch" and print(os.environ["GOMP_SPINCOUNT"]))

@@ -24,6 +24,7 @@ from pictures import find_pictures, read_pictures
 from predict import Top, describe, rank
 
 PARAMS = Path(__file__).parent.parent / "params.yaml"
+SECTIONS = ("predict", "infer", "labels", "model", "compute")  # what the options are filled from
 
 
 def classify(
@@ -54,15 +55,6 @@ def classify(
         print(dumps({"file": str(file), "classes": answers}) if json else describe(file, ranking))
 
 
-class Values(Yaml):
-    """The values in those sections of a params file that the options come from."""
-
-    def _load_config(self, path: Path) -> dict[str, Any]:
-        sections = super()._load_config(path)
-        read = [sections.get(name) or {} for name in ("predict", "infer", "labels", "model", "compute")]
-        return {key: value for section in read for key, value in section.items()}
-
-
 class Help(DefaultFormatter):
     """Describes each option by its comment in params.yaml."""
 
@@ -77,4 +69,5 @@ class Help(DefaultFormatter):
 
 
 if __name__ == "__main__":
-    run(classify, required=False, config=Values(PARAMS, allow_unknown=True), help_formatter=Help())
+    values = [Yaml(PARAMS, root_keys=[name], allow_unknown=True, use_commands_as_keys=False) for name in SECTIONS]
+    run(classify, required=False, config=values, help_formatter=Help())

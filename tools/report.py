@@ -34,15 +34,16 @@ def report(base: str = "main", /) -> None:
         plots = dvc("plots", "diff", base, "--out", folder)
         drawn = [(name, plot["revisions"][0], draw(plot)) for name, parts in plots["data"].items() for plot in parts]
     missing = sorted({f"{error['source']} of {error['rev']}" for error in plots.get("errors", [])})
-    if missing:
-        print(f"report: {LEFT_OUT} {', '.join(missing)}", file=sys.stderr)
+    left_out = f"{LEFT_OUT} {', '.join(missing)}" if missing else ""
+    if left_out:
+        print(f"report: {left_out}", file=sys.stderr)
     templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     page = templates.get_template("report.html").render(
         base=base,
         captions=CAPTIONS,
-        missing=f"{LEFT_OUT} {', '.join(missing)}" if missing else "",
+        left_out=left_out,
         commit=subprocess.check_output(["git", "describe", "--always", "--dirty"], text=True).strip(),
         metrics=dvc("metrics", "diff", base, "--all"),
         values=dvc("params", "diff", base, "--all"),
