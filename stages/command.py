@@ -2,19 +2,24 @@
 
 import atexit
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 import gc
 from io import TextIOWrapper
 from itertools import pairwise
+from math import isfinite
 import os
 import sys
 import threading
 import time
 from typing import Any, TypeVar, dataclass_transform
 
-from cyclopts import App, CycloptsError, Parameter, Token
-from cyclopts.exceptions import UnusedCliTokensError
-from cyclopts.validators import Number
+try:
+    from cyclopts import App, CycloptsError, Parameter, Token
+    from cyclopts.exceptions import MissingArgumentError, UnusedCliTokensError
+    from cyclopts.validators import Number
+except ModuleNotFoundError as error:  # of the packages, a script imports this one first
+    sys.exit(f"{error} in {sys.executable}: `. .venv/bin/activate` brings the packages that `make` has set up")
 
 # OpenMP's threads spin while they wait for each other, which hurts when another program needs a processor too: let them
 # sleep sooner. OpenMP reads this when PyTorch is imported, so that scripts import this module first.
@@ -29,16 +34,17 @@ def section(declared: type[T]) -> type[T]:
     return Parameter(name="*")(dataclass(frozen=True)(declared))
 
 
-def whole(**bounds: int) -> Parameter:
-    """For the annotation of an int: a whole number within cyclopts' bounds `gte`, `lte`, `gt` and `lt`."""
-    return Parameter(converter=_whole, validator=Number(**bounds))
+def number(**bounds: float) -> Parameter:
+    """For the annotation of an int or a float: a number within cyclopts' bounds `gte`, `lte`, `gt` and `lt`."""
+    return Parameter(converter=_number, validator=Number(**bounds))
 
 
-def _whole(_: type, tokens: Sequence[Token]) -> int:
-    try:
-        return int(tokens[0].value)  # cyclopts itself would round 2.5
-    except ValueError:
-        raise ValueError(f"{tokens[0].value} is not a whole number.") from None
+def _number(kind: type[float], tokens: Sequence[Token]) -> float:
+    with suppress(ValueError):
+        value = kind(tokens[0].value)  # cyclopts itself would round 2.5 for an int, and take nan for a float
+        if isfinite(value):
+            return value
+    raise ValueError(f"{tokens[0].value} is not a {'whole ' if kind is int else ''}number.")
 
 
 def run(function: Callable[..., None], required: bool | None = None, **settings: Any) -> None:
@@ -53,7 +59,8 @@ def run(function: Callable[..., None], required: bool | None = None, **settings:
     gc.freeze()
     atexit.register(gc.freeze)
     if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)  # a log is up to date while the stage runs
+        # A log is up to date while the stage runs, and no name of a class or a file stops it.
+        sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
     defaults = Parameter(name_transform=str, required=required)
     app = App(default_command=function, default_parameter=defaults, version_flags=(), **settings)
     try:
@@ -64,11 +71,27 @@ def run(function: Callable[..., None], required: bool | None = None, **settings:
         keys = [key for key, value in pairwise(sys.argv) if key in flags and value in unused]
         expected = f"{' and '.join(keys)} is true or false" if keys else "a section has keys and values"
         sys.exit(f"{function.__name__}: {expected}, not {', '.join(unused)} (see params.yaml)")
+    except MissingArgumentError as error:
+        sys.exit(f"{function.__name__}: {_missing(function, error)}")
     except CycloptsError as error:
         hint = "params.yaml" if required is None else "--help and params.yaml"
         sys.exit(f"{function.__name__}: {error} (see {hint})")
     except OSError as error:
         sys.exit(f"{function.__name__}: {error}")
+    except KeyboardInterrupt:
+        sys.exit(f"{function.__name__}: stopped; the same command goes on from what has finished")
+
+
+def _missing(function: Callable[..., None], error: MissingArgumentError) -> str:
+    """What is missing where, in the words of the files from which DVC makes the command."""
+    assert error.argument
+    key = error.argument.name.removeprefix("--")
+    found = [name for name, kind in function.__annotations__.items() if key in getattr(kind, "__annotations__", ())]
+    if not found:
+        return f"{error} The stages are run by `dvc repro`; see --help for other commands."
+    _, *suggestion = str(error).partition(" Did you mean ")
+    parsing = ", or `parsing` from .dvc/config (see `git diff`)" if error.argument.hint is bool else ""
+    return f"{found[0]}.{key} is missing from params.yaml{parsing}.{''.join(suggestion)}"
 
 
 def _end_with_parent() -> None:

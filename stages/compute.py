@@ -6,7 +6,7 @@ import platform
 import sys
 from typing import Annotated, Literal
 
-from command import section, whole
+from command import number, section
 import torch
 from torch import Tensor, nn
 
@@ -18,7 +18,7 @@ PORTABLE = {"MKL_CBWR": "COMPATIBLE", "ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX
 @section
 class Compute:
     device: Literal["auto", "cuda", "mps", "cpu"]
-    threads: Annotated[int, whole(gte=1, lte=1024)]
+    threads: Annotated[int, number(gte=1, lte=1024)]
     kernels: Literal["portable", "native"]
 
 

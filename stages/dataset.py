@@ -1,5 +1,6 @@
 """A split of a dataset of the MNIST family, as tensors."""
 
+from math import prod
 from pathlib import Path
 import sys
 from typing import Literal
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 Split = Literal["train", "t10k"]
+OTHER = "`dvc repro download` fetches what the manifest in data/ names"
 
 
 def split_files(dataset: Path, split: Split) -> tuple[Path, Path]:
@@ -19,11 +21,21 @@ def split_files(dataset: Path, split: Split) -> tuple[Path, Path]:
 def read_split(dataset: Path, split: Split) -> tuple[Tensor, Tensor]:
     """Images as uint8 [N, 1, 28, 28], from 0 for black to 255 for white, and labels as int64 [N]."""
     image_file, label_file = split_files(dataset, split)
-    images = np.fromfile(image_file, np.uint8, offset=16)
-    labels = np.fromfile(label_file, np.uint8, offset=8)
-    if len(images) != 28 * 28 * len(labels) or labels.max(initial=0) > 9:
-        sys.exit(f"{image_file}: not 28x28 images with labels from 0 to 9 beside it; run `dvc repro download`")
-    return torch.from_numpy(images).view(-1, 1, 28, 28), torch.from_numpy(labels).long()
+    images, labels = read_idx(image_file, 3), read_idx(label_file, 1)
+    if images.shape != (len(images), 28, 28) or not len(images):
+        sys.exit(f"{image_file}: of shape {images.shape}, not images of 28x28 pixels; {OTHER}")
+    if labels.shape != (len(images),) or labels.max() > 9:
+        sys.exit(f"{label_file}: not a label from 0 to 9 for each of the {len(images)} images; {OTHER}")
+    return torch.from_numpy(images)[:, None], torch.from_numpy(labels).long()
+
+
+def read_idx(file: Path, dimensions: int) -> np.ndarray:
+    """The bytes in a file of the IDX format: big-endian words, 2048 + dimensions and the sizes, stand before them."""
+    words = np.fromfile(file, ">u4", count=1 + dimensions).tolist()
+    data = np.fromfile(file, np.uint8, offset=4 * len(words))
+    if words[:1] != [2048 + dimensions] or len(words) <= dimensions or len(data) != prod(words[1:]):
+        sys.exit(f"{file}: not as many bytes as its IDX header says, or no such header; {OTHER}")
+    return data.reshape(words[1:])
 
 
 def to_floats(images: Tensor) -> Tensor:

@@ -4,23 +4,28 @@ from collections.abc import Iterator
 import gzip
 import hashlib
 from pathlib import Path
+import re
 import shutil
 import signal
 import sys
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from command import run, section, whole
+from command import number, run, section
+from cyclopts import Parameter
 import debian
 from files import write
 import fsspec
 from tqdm import tqdm
 
+# HTTP_PROXY counts, and a gzipped file comes as it is, also from a server that calls this its encoding.
+HTTP = {"trust_env": True, "auto_decompress": False, "headers": {"Accept-Encoding": "identity"}}
+
 
 @section
 class Download:
-    sources: list[str]
-    timeout: Annotated[int, whole(gte=1, lte=100_000)]
+    sources: Annotated[list[str], Parameter(allow_leading_hyphen=True)]
+    timeout: Annotated[int, number(gte=1, lte=100_000)]
 
 
 class SourceError(Exception):
@@ -39,7 +44,7 @@ def download(manifest: Path, dataset: Path, scratch: Path, /, *, download: Downl
     for leftover in (verified / "raw").glob("*"):
         if leftover.name not in digests:
             leftover.unlink()
-    fsspec.config.conf.setdefault("http", {"client_kwargs": {"trust_env": True}})  # HTTP_PROXY counts
+    fsspec.config.conf.setdefault("http", {"client_kwargs": HTTP})
     failures: list[str] = []
     for source in download.sources:
         missing = {name: digest for name, digest in digests.items() if sha256_of(verified / "raw" / name) != digest}
@@ -62,10 +67,11 @@ def download(manifest: Path, dataset: Path, scratch: Path, /, *, download: Downl
 
 def read_manifest(manifest: Path) -> dict[str, str]:
     """Name → SHA-256 in hex."""
-    lines = [line.split() for line in manifest.read_text().splitlines()]
-    if not lines or any(len(line) != 2 or len(line[0]) != 64 for line in lines):
-        sys.exit(f"{manifest}: not the output of `sha256sum FILE …`, lines of a digest and a file name")
-    return {name: digest for digest, name in lines}
+    text = manifest.read_bytes().decode(errors="replace")
+    lines = [re.fullmatch(r"([0-9a-fA-F]{64}) [ *](\w[\w.-]*)", line) for line in text.splitlines()]
+    if not lines or not all(lines):
+        sys.exit(f"{manifest}: not the output of `sha256sum FILE …` in UTF-8, lines of a digest and a file name")
+    return {line[2]: line[1].lower() for line in lines if line}
 
 
 def sha256_of(path: Path) -> str | None:
@@ -99,12 +105,12 @@ def read(url: str, timeout: int) -> bytes:
     signal.alarm(timeout)
     try:
         filesystem, path = fsspec.url_to_fs(url)
+        size = filesystem.size(path)
+        block = 0 if "http" in filesystem.protocol else 2**20  # 0: as one stream, for not every server knows ranges
         with (
-            filesystem.open(path, block_size=2**20) as file,
+            filesystem.open(path, block_size=block) as file,
             gzip.open(file) as unzipped,
-            tqdm(
-                total=getattr(file, "size", None), desc=Path(url).name, unit="B", unit_scale=True, disable=None
-            ) as bar,
+            tqdm(total=size, desc=Path(url).name, unit="B", unit_scale=True, disable=None) as bar,
         ):
             while chunk := unzipped.read(2**20):
                 content += chunk

@@ -4,7 +4,7 @@ from pathlib import Path
 import sys
 from typing import Annotated
 
-from command import section, whole
+from command import number, section
 from cyclopts import Parameter
 from model import Model, build, compute_logits
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 @section
 class Infer:
     test_time_flip: bool
-    test_time_shift: Annotated[int, whole(gte=0, lte=27)]
+    test_time_shift: Annotated[int, number(gte=0, lte=27)]
 
 
 def _ten(_: type, names: list[str]) -> None:
@@ -24,14 +24,17 @@ def _ten(_: type, names: list[str]) -> None:
 
 @section
 class Labels:
-    classes: Annotated[list[str], Parameter(validator=_ten)]
+    classes: Annotated[list[str], Parameter(validator=_ten, allow_leading_hyphen=True)]
 
 
 def load(file: Path, model: Model) -> nn.Module:
     """The declared network with the weights in `file`, on the CPU."""
     network = build(model)
     try:
-        network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
+        weights = torch.load(file, map_location="cpu", weights_only=True)
+        if any(weights[name].dtype != own.dtype for name, own in network.state_dict().items()):
+            raise TypeError  # load_state_dict would convert them
+        network.load_state_dict(weights)
     except OSError as error:
         sys.exit(f"{file}: {error.strerror or error}; `dvc repro train` makes it, `dvc pull {file}` fetches it")
     except Exception:  # a damaged pickle can raise any

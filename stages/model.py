@@ -1,8 +1,9 @@
 """The networks: images in, logits out."""
 
+import sys
 from typing import Annotated, Literal
 
-from command import section, whole
+from command import number, section
 from dataset import to_floats
 import torch
 from torch import Tensor, nn
@@ -11,9 +12,9 @@ from torch import Tensor, nn
 @section
 class Model:
     network: Literal["mlp", "cnn", "resnet"]
-    hidden_size: Annotated[int, whole(gte=1, lte=10_000)]
-    width: Annotated[int, whole(gte=2, lte=1024)]
-    blocks: Annotated[int, whole(gte=0, lte=100)]
+    hidden_size: Annotated[int, number(gte=1, lte=10_000)]
+    width: Annotated[int, number(gte=2, lte=1024)]
+    blocks: Annotated[int, number(gte=0, lte=100)]
 
 
 def build(model: Model) -> nn.Module:
@@ -95,6 +96,12 @@ class Residual(nn.Sequential):
 
 @torch.inference_mode()
 def compute_logits(network: nn.Module, images: Tensor) -> Tensor:
-    """The logits [N, 10] of images, uint8 [N, 1, 28, 28], of the network as it is used after training."""
+    """The logits [N, 10] of images, uint8 [N, 1, 28, 28], of the network as it is used after training.
+
+    Ends with a line where they are no numbers: the network has diverged.
+    """
     network.eval()
-    return torch.cat([network(to_floats(batch)) for batch in images.split(1000)])
+    logits = torch.cat([network(to_floats(batch)) for batch in images.split(1000)])
+    if not logits.isfinite().all():
+        sys.exit("The network has diverged: its answers are no numbers. Train it with a lower `train.learning_rate`.")
+    return logits

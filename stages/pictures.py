@@ -1,20 +1,24 @@
 """Pictures of garments in files, as the dataset has its images."""
 
 from collections.abc import Sequence
+from math import prod
 import os
 from pathlib import Path
+from stat import S_ISREG
 import sys
 from typing import NoReturn
-import warnings
 
 import numpy as np
-from PIL import Image, ImageChops, ImageFilter, ImageOps
+from PIL import Image, ImageChops, ImageFilter, ImageOps, UnidentifiedImageError
 import torch
 from torch import Tensor
 
 SIZE = (28, 28)  # pixels
 SMALL = (280, 280)  # what a picture is reduced to first
+BLACK = 5  # the lightest black: JPEG has no exact one
+MOST = 150_000_000  # pixels of a picture in memory, at four bytes each
 CLUTTER = ("Thumbs.db", "desktop.ini")  # left behind by file managers
+Image.MAX_IMAGE_PIXELS = None  # which would refuse large pictures before they are read in small
 
 
 def find_pictures(folder: Path) -> list[Path]:
@@ -38,18 +42,18 @@ def printable(path: Path) -> str:
     return str(path) if str(path).isprintable() else repr(str(path))
 
 
-def read_pictures(files: Sequence[Path]) -> Tensor:
-    """The pictures as uint8 [N, 1, 28, 28]; ends with a line for each of those that cannot be read."""
-    images, errors = [], []
+def read_pictures(files: Sequence[Path]) -> tuple[dict[Path, Tensor], list[str]]:
+    """Each picture as uint8 [1, 28, 28], and a line for each of those that cannot be read."""
+    images, errors = {}, []
     for file in files:
         try:
-            images.append(read_picture(file))
+            images[file] = read_picture(file)
+        except UnidentifiedImageError:
+            errors.append(f"{printable(file)}: not a picture in a format that Pillow reads; convert it to JPEG or PNG")
         except Exception as error:  # damaged files raise any
             reason = error.strerror if isinstance(error, OSError) and error.strerror else error
             errors.append(f"{printable(file)}: cannot be read as a picture ({reason}); replace or remove it")
-    if errors:
-        sys.exit("\n".join(errors))
-    return torch.stack(images) if images else torch.empty(0, 1, *SIZE, dtype=torch.uint8)
+    return images, errors
 
 
 def read_picture(file: Path) -> Tensor:
@@ -57,12 +61,12 @@ def read_picture(file: Path) -> Tensor:
 
     After the rule that made the dataset (Xiao et al., 2017, section 2), with a background of any colour: edges close
     to the corners' colour are trimmed; a pixel is as bright as its lightness is far from the background's; the longer
-    side becomes 28 pixels; outlines are sharpened. A picture of 28x28 pixels on a dark background is taken as it is.
+    side becomes 28 pixels; outlines are sharpened. A picture of 28x28 pixels on black is taken as it is.
     """
     picture = open_picture(file)
     grey = picture.convert("L")
     background = int(corner(grey))
-    if picture.size != SIZE or background > 127:
+    if picture.size != SIZE or background > BLACK:
         distances = ImageChops.difference(picture, Image.new("RGB", picture.size, tuple(corner(picture).tolist())))
         box = distances.point(lambda distance: 255 * (distance > 0.05 * 255)).getbbox()
         farthest = max(background, 255 - background)
@@ -78,16 +82,36 @@ def corner(picture: Image.Image) -> np.ndarray:
 
 
 def open_picture(file: Path) -> Image.Image:
-    """The picture in RGB, upright, white where it is transparent, and so small that noise is averaged away."""
-    with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning), Image.open(file) as opened:
-        opened.draft(None, SMALL)  # a large JPEG is read in a fraction of the time
-        picture = ImageOps.exif_transpose(opened)
-    if picture.mode.startswith("I"):  # 16 bits, which Pillow would clip
-        picture = Image.fromarray((np.asarray(picture).clip(0, 65535) // 257).astype(np.uint8))
+    """The picture in RGB, upright, and so small that noise is averaged away.
+
+    What is transparent becomes white, or black where that is farther from what is not.
+    """
+    if not S_ISREG(file.stat().st_mode):
+        raise ValueError("not a regular file")
+    with Image.open(file) as picture:
+        pixels = prod(picture.size)
+        picture.draft(None, SMALL)  # a large JPEG is read in a fraction of the time
+        if (pixels if "progressive" in picture.info else prod(picture.size)) > MOST:  # that one is held whole
+            raise ValueError(f"its {pixels:,} pixels may not fit into memory")
+        ImageOps.exif_transpose(picture, in_place=True)
+    if picture.mode.startswith("I"):
+        picture = from_16_bits(picture)
     if picture.mode == "F":
         raise ValueError("its pixels are floating-point numbers")
-    if picture.has_transparency_data:
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
-    picture = picture.convert("RGB")
+    mode = "RGBA" if picture.has_transparency_data else "RGB"
+    picture = picture if picture.mode == mode else picture.convert(mode)
     picture.thumbnail(SMALL)
+    if mode == "RGBA":
+        seen = np.asarray(picture.convert("L"))[np.asarray(picture.getchannel("A")) > 127]
+        ground = "black" if seen.size and np.median(seen) > 127 else "white"
+        picture = Image.alpha_composite(Image.new(mode, picture.size, ground), picture).convert("RGB")
     return picture
+
+
+def from_16_bits(picture: Image.Image) -> Image.Image:
+    """A grey picture in 8 bits, which Pillow would clip."""
+    values = np.asarray(picture)
+    grey = Image.fromarray((values.clip(0, 65535) // 257).astype(np.uint8))
+    if "transparency" in picture.info:
+        grey.putalpha(Image.fromarray(255 * (values != picture.info["transparency"]).astype(np.uint8)))
+    return grey

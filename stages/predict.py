@@ -4,7 +4,7 @@ from pathlib import Path
 import sys
 from typing import Annotated
 
-from command import run, section, whole
+from command import number, run, section
 from compute import Compute, place, set_up
 from dataset import read_split
 from files import write_csv
@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 
 CELLS = 100  # of the grid, at most: two for a picture
-Top = Annotated[int, whole(gte=1, lte=10)]
+Top = Annotated[int, number(gte=1, lte=10)]
 
 
 @section
 class Predict:
-    index: Annotated[int, whole(gte=0)]
+    index: Annotated[int, number(gte=0)]
     top: Top
 
 
@@ -45,15 +45,17 @@ def predict(
     images, targets = read_split(dataset, "t10k")
     if predict.index >= len(targets):
         sys.exit(f"--index {predict.index}: the test split has the images 0 to {len(targets) - 1}")
-    files = find_pictures(pictures)
-    inputs = torch.cat([images[predict.index : predict.index + 1], read_pictures(files)])
+    read, errors = read_pictures(find_pictures(pictures))
+    if errors:
+        sys.exit("\n".join(errors))
+    inputs = torch.stack([images[predict.index], *read.values()])
     network = place(load(model_file, model), compute, device)
     rankings = rank(average_logits(network, inputs.to(device), infer), labels.classes, predict.top)
 
     print(f'Predicted: "{rankings[0][0][0]}", Actual: "{labels.classes[targets[predict.index]]}"')
     rows = [("file", "rank", "class", "probability")]
     cells: list[Image.Image] = []
-    for file, image, ranking in zip(files, inputs[1:], rankings[1:], strict=True):
+    for (file, image), ranking in zip(read.items(), rankings[1:], strict=True):
         name = file.relative_to(pictures)
         print(describe(name, ranking))
         rows += [(name.as_posix(), str(n), guess, f"{share:.4f}") for n, (guess, share) in enumerate(ranking, start=1)]
@@ -61,7 +63,7 @@ def predict(
             guess, share = ranking[0]
             cells.append(draw_cell(open_picture(file), file.name))
             cells.append(draw_cell(Image.fromarray(image[0].numpy()), f"{guess}\n{share:.0%}"))
-    if not files:
+    if not read:
         print(f"{pictures}: no pictures in it")
     write_grid(grid_file, cells)
     write_csv(predictions_file, rows)

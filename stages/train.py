@@ -1,16 +1,14 @@
 """data/FashionMNIST → model.pth, curves.csv, training.json."""
 
-from math import inf, isfinite, nan
+from math import isfinite, nan
 from pathlib import Path
 import sys
 from typing import Annotated, Literal
 
-from command import run, section, whole
+from command import number, run, section
 import augment
 import checkpoint
 from compute import Compute, place, set_up
-from cyclopts import Parameter
-from cyclopts.validators import Number
 from dataset import read_split, split_files, to_floats
 from files import write, write_csv, write_json
 from model import Model, build, compute_logits
@@ -25,19 +23,19 @@ from tqdm import tqdm
 
 @section
 class Train:
-    seed: Annotated[int, whole(gte=0, lt=2**64)]
-    epochs: Annotated[int, whole(gte=1, lte=100_000)]
-    batch_size: Annotated[int, whole(gte=1, lte=100_000)]
+    seed: Annotated[int, number(gte=0, lt=2**64)]
+    epochs: Annotated[int, number(gte=1, lte=100_000)]
+    batch_size: Annotated[int, number(gte=1, lte=100_000)]
     optimizer: Literal["sgd", "muon"]
-    learning_rate: Annotated[float, Parameter(validator=Number(gt=0, lt=inf))]
+    learning_rate: Annotated[float, number(gt=0)]
     schedule: Literal["constant", "one_cycle"]
-    momentum: Annotated[float, Parameter(validator=Number(gte=0, lt=1))]
-    label_smoothing: Annotated[float, Parameter(validator=Number(gte=0, lt=1))]
+    momentum: Annotated[float, number(gte=0, lt=1)]
+    label_smoothing: Annotated[float, number(gte=0, lt=1)]
     shuffle: bool
     flip: bool
-    shift: Annotated[int, whole(gte=0, lte=27)]
+    shift: Annotated[int, number(gte=0, lte=27)]
     precision: Literal["fp32", "bf16"]
-    validation_size: Annotated[int, whole(gte=0)]
+    validation_size: Annotated[int, number(gte=0)]
 
 
 def train(
@@ -63,7 +61,7 @@ def train(
     size = len(labels) - train.validation_size
     if size < 1:
         sys.exit(f"--validation_size {train.validation_size}: leaves none of the {len(labels)} images to train on")
-    rank, processes = join_processes(size, train.batch_size)
+    rank, processes = join_processes(fingerprint, size, train.batch_size)
 
     torch.manual_seed(train.seed)
     network = place(build(model), compute, device)
@@ -84,6 +82,7 @@ def train(
             del drawn  # so that the next epoch can use its memory
             if not isfinite(loss):
                 sys.exit(f"The loss is {loss} after epoch {epoch}: lower --learning_rate {train.learning_rate}")
+            compute_logits(network, images[:1000])  # which ends a run whose last step has made the weights overflow
             results = {"train_loss": round(loss, 4)} | validate(network, images[size:], labels[size:])
             shown = [f"{name} {value:.4f}" for name, value in results.items() if isfinite(value)]
             bar.write(f"Epoch {epoch}/{train.epochs}: " + ", ".join(shown))
@@ -98,11 +97,22 @@ def train(
         dist.destroy_process_group()
 
 
-def join_processes(size: int, batch_size: int) -> tuple[int, int]:
-    """Join the processes that torchrun has started, if it has; returns the rank of this one and their number."""
+def join_processes(fingerprint: bytes, size: int, batch_size: int) -> tuple[int, int]:
+    """Join the processes that torchrun has started, if it has; returns the rank of this one and their number.
+
+    Ends with a line if they do not all belong to the run of this `fingerprint`.
+    """
     if dist.is_torchelastic_launched():
         dist.init_process_group()
     rank, processes = ranks()
+    if processes > 1:
+        fingerprints = [b""] * processes
+        dist.all_gather_object(fingerprints, fingerprint)
+        if len(set(fingerprints)) > 1:
+            sys.exit(
+                "launch.train: processes with other values, data or code have joined this run; give each run a "
+                "`--rdzv-id` of its own, and each machine the same commit"
+            )
     if batch_size < processes or 0 < size % batch_size < processes:
         sys.exit(f"--batch_size {batch_size}: a batch has fewer images than `launch.train` has processes, {processes}")
     return rank, processes
@@ -159,7 +169,7 @@ def train_epoch(
     total = torch.zeros((), device=images.device)
     network.train()
     batches = zip(images.split(train.batch_size), labels.split(train.batch_size), strict=True)
-    for number, batch in enumerate(batches):
+    for step, batch in enumerate(batches):
         inputs, targets = (part.tensor_split(processes)[rank] for part in batch)
         size = len(batch[1])
         with torch.autocast(images.device.type, torch.bfloat16, enabled=train.precision == "bf16"):
@@ -172,8 +182,8 @@ def train_epoch(
         network.zero_grad()
         total += loss.detach() * size
         bar.update()
-        if number % 100 == 0:
-            bar.write(f"loss: {loss.item():>7f} [{number * train.batch_size + size:>5d}/{len(labels):>5d}]")
+        if step % 100 == 0:
+            bar.write(f"loss: {loss.item():>7f} [{step * train.batch_size + size:>5d}/{len(labels):>5d}]")
     if processes > 1:
         dist.all_reduce(total)
     return (total / processes / len(labels)).item()

@@ -23,7 +23,7 @@ SIZES = {"train": 600, "t10k": 200}
 
 @pytest.fixture(scope="session")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A dataset in torchvision's layout: an image of label k has two bright rows at k, in noise."""
+    """A dataset in torchvision's layout: an image of label k has two bright rows at k, in noise, and a black border."""
     folder = tmp_path_factory.mktemp("data") / "FashionMNIST"
     (folder / "raw").mkdir(parents=True)
     random = np.random.default_rng(0)
@@ -32,6 +32,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
         images = random.integers(100, size=(size, 28, 28), dtype=np.uint8)
         for image, label in zip(images, labels, strict=True):
             image[4 + 2 * label : 6 + 2 * label] = 255
+            image[[0, -1]] = image[:, [0, -1]] = 0
         for kind, array in {"images-idx3": images, "labels-idx1": labels}.items():
             header = np.array([2048 + array.ndim, *array.shape], ">i4")
             (folder / "raw" / f"{split}-{kind}-ubyte").write_bytes(header.tobytes() + array.tobytes())

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from typing import Any
 
+import pytest
 from servers import Folder
 import yaml
 
@@ -87,16 +88,20 @@ def downstream(first: str) -> set[str]:
 
 @dataclass
 class Workspace:
-    """A git repository with this project in it, its user's environment, and what its first `dvc repro` printed."""
+    """A git repository with this project in it, its user's environment, and what its first `dvc repro` printed.
+
+    `prefix` is what starts its commands as another user.
+    """
 
     path: Path
     environment: dict[str, str] = field(default_factory=dict)
     printed: str = ""
+    prefix: tuple[str, ...] = ()
 
     def run(self, *command: str | Path, ok: bool = True) -> str:
         """Run a command; returns what it printed on both streams. `ok` says whether it should succeed."""
         done = subprocess.run(
-            command,
+            [*self.prefix, *command],
             cwd=self.path,
             env=os.environ | self.environment,
             stdout=subprocess.PIPE,
@@ -112,6 +117,18 @@ class Workspace:
         if not environment.exists():
             environment.symlink_to(sys.prefix)
         return self.run("make", "--assume-old=.venv/installed", target, ok=ok)
+
+    def as_user(self, user: int, group: int = 65534) -> "Workspace":
+        """The same as another user sees it, who may read all, but write only what is hers."""
+        if os.getuid() or not shutil.which("setpriv"):
+            pytest.skip("only root can run a command as another user")
+        capability = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
+        command = ("setpriv", f"--reuid={user}", f"--regid={group}", "--clear-groups", *capability)
+        home = self.path.with_name(f"{user}-home")
+        home.mkdir(exist_ok=True)
+        os.chown(home, user, group)
+        environment = {"HOME": str(home), "USER": str(user), "DVC_SITE_CACHE_DIR": str(home / "site")}
+        return Workspace(self.path, self.environment | environment, prefix=command)
 
     def set(self, **sections: dict[str, Any]) -> None:
         """Change values of params.yaml."""

@@ -12,7 +12,7 @@ from typing import Any
 from command import run
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
-from project import PARAMS, ROOT, STAGES, Workspace
+from project import PARAMS, ROOT, STAGES, Workspace, ran
 import pytest
 import yaml
 
@@ -36,7 +36,7 @@ OUT_OF_RANGE = {
     "seed": [-1, 2**64],
     "epochs": [0, 10**9],
     "batch_size": [0],
-    "learning_rate": [0, -1, float("inf"), float("nan")],
+    "learning_rate": [0, -1, float("inf"), float("-inf"), float("nan")],
     "schedule": ["cosine"],
     "momentum": [-0.1, 1, float("nan")],
     "label_smoothing": [-0.1, 1],
@@ -85,6 +85,26 @@ def test_a_wrong_value_is_named(section: str, key: str, wrong: Any, params: dict
     assert "\n" not in message or key == "sources"
 
 
+@pytest.mark.parametrize("wrong", [float("inf"), float("nan")])
+def test_what_is_no_number_is_called_so(wrong: float, params: dict[str, dict[str, Any]]) -> None:
+    params["train"]["learning_rate"] = wrong
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    expected = f"train: Invalid value for --learning_rate: {wrong} is not a number. (see params.yaml)"
+    assert run_stage_that_reads("train") == expected
+
+
+def test_the_name_of_a_class_may_look_like_an_option(workspace: Workspace) -> None:
+    workspace.set(labels={"classes": ["-a", "--top", "-1", "-", *"abcdef"]})
+    assert ran(workspace.run("dvc", "repro")) == ["evaluate", "predict"]
+    assert (workspace.path / "classes.csv").read_text().splitlines()[1].startswith("-a,")
+
+
+def test_what_a_terminal_has_no_letters_for_is_escaped(workspace: Workspace) -> None:
+    workspace.set(labels={"classes": [f"Ärmel {number}" for number in range(10)]})
+    workspace.environment["PYTHONIOENCODING"] = "ascii"
+    assert '"\\xc4rmel ' in workspace.run("python", "tools/classify.py", "model.pth", "data/pictures")
+
+
 def test_a_number_in_place_of_true_or_false_is_not_looked_for_in_other_keys(params: dict[str, dict[str, Any]]) -> None:
     params["train"]["flip"] = params["model"]["blocks"]
     Path("params.yaml").write_text(yaml.safe_dump(params))
@@ -100,7 +120,9 @@ def test_a_missing_or_misspelt_key_is_named(
     if spelling:
         params[section][spelling.format(key)] = value
     Path("params.yaml").write_text(yaml.safe_dump(params))
-    assert key in run_stage_that_reads(section)
+    message = run_stage_that_reads(section)
+    assert f"{section}.{key} is missing from params.yaml" in message
+    assert spelling is None or spelling.format(key) in message or spelling == "my_{}"
 
 
 @pytest.mark.parametrize("section", PARAMS)
@@ -109,6 +131,26 @@ def test_a_missing_section_is_named(section: str, params: dict[str, dict[str, An
     Path("params.yaml").write_text(yaml.safe_dump(params))
     with pytest.raises(DvcException, match=section):
         run_stage_that_reads(section)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_without_its_arguments_names_the_command_that_gives_them(stage: str) -> None:
+    done = subprocess.run([sys.executable, ROOT / "stages" / f"{stage}.py"], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "The stages are run by `dvc repro`" in done.stderr and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_python_without_the_packages_says_so(stage: str) -> None:
+    done = subprocess.run([sys.executable, "-S", ROOT / "stages" / f"{stage}.py"], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("No module named 'cyclopts' in ") and done.stderr.count("\n") == 1
+    assert "`. .venv/bin/activate`" in done.stderr
+
+
+def test_a_lost_setting_of_dvc_is_named(workspace: Workspace) -> None:
+    (workspace.path / ".dvc" / "config").write_text("")
+    assert "is missing from params.yaml, or `parsing` from .dvc/config" in workspace.run("dvc", "repro", ok=False)
 
 
 def test_a_stage_without_dvc_says_so() -> None:

@@ -1,15 +1,41 @@
-"""A dataset that the network cannot learn is refused."""
+"""A dataset that the network cannot learn is refused, with the file that is wrong."""
 
 from pathlib import Path
 import shutil
 
 from dataset import read_split, split_files
+import numpy as np
 import pytest
 
+IMAGES, LABELS = 0, 1
 
-@pytest.mark.parametrize("labels", [bytes(100), bytes([10] * 200)], ids=["too few", "above 9"])
-def test_labels_that_do_not_fit_the_images_are_refused(labels: bytes, dataset: Path, tmp_path: Path) -> None:
+
+def idx(array: np.ndarray, kind: int = 8) -> bytes:
+    """The array in the IDX format."""
+    return bytes([0, 0, kind, array.ndim]) + np.array(array.shape, ">i4").tobytes() + array.tobytes()
+
+
+FAULTS = {
+    "images of another size": (IMAGES, idx(np.zeros((200, 14, 56), np.uint8)), r"of shape \(200, 14, 56\), not images"),
+    "of floats": (IMAGES, idx(np.zeros((200, 28, 7), ">f4"), kind=13), "no such header"),
+    "no images": (IMAGES, idx(np.zeros((0, 28, 28), np.uint8)), r"of shape \(0, 28, 28\)"),
+    "fewer images than the header says": (IMAGES, idx(np.zeros((200, 28, 28), np.uint8))[:-1], "not as many bytes"),
+    "more": (IMAGES, idx(np.zeros((200, 28, 28), np.uint8)) + b"\0", "not as many bytes"),
+    "labels in place of images": (IMAGES, idx(np.zeros(200, np.uint8)), "no such header"),
+    "an empty file": (IMAGES, b"", "no such header"),
+    "five bytes": (IMAGES, b"\0\0\x08\x03\0", "no such header"),
+    "half a header": (IMAGES, b"\0\0\x08\x03\0\0\0", "not as many bytes"),
+    "a page": (LABELS, b"<!DOCTYPE html>", "no such header"),
+    "too few labels": (LABELS, idx(np.zeros(100, np.uint8)), "not a label from 0 to 9 for each of the 200 images"),
+    "labels above 9": (LABELS, idx(np.full(200, 10, np.uint8)), "not a label from 0 to 9"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_file_that_is_not_what_its_name_says_is_refused(fault: str, dataset: Path, tmp_path: Path) -> None:
+    which, content, reason = FAULTS[fault]
     shutil.copytree(dataset, tmp_path / "other")
-    split_files(tmp_path / "other", "t10k")[1].write_bytes(bytes(8) + labels)
-    with pytest.raises(SystemExit, match="t10k-images-idx3-ubyte: not 28x28 images with labels from 0 to 9"):
+    file = split_files(tmp_path / "other", "t10k")[which]
+    file.write_bytes(content)
+    with pytest.raises(SystemExit, match=rf"{file.name}: .*{reason}.*`dvc repro download`"):
         read_split(tmp_path / "other", "t10k")

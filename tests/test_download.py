@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from functools import partial
 import gzip
+import hashlib
 import http.server
 import os
 from pathlib import Path
@@ -12,6 +13,7 @@ import sys
 import threading
 
 from download import Download, download
+import numpy as np
 from project import Workspace, ran
 import pytest
 from servers import Folder
@@ -56,6 +58,24 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         pass
+
+
+class Encoded(Handler):
+    """Calls gzip an encoding of the file, or adds that encoding where it is asked for, as servers do."""
+
+    def do_GET(self) -> None:
+        content = Path(self.directory, Path(self.path).name).read_bytes()
+        if "twice" in self.path and "gzip" in self.headers.get("Accept-Encoding", ""):
+            content = gzip.compress(content)
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        if "twice" not in self.path or "gzip" in self.headers.get("Accept-Encoding", ""):
+            self.send_header("Content-Encoding", "gzip")
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content)
+
+    do_HEAD = do_GET
 
 
 @pytest.fixture(scope="module")
@@ -188,13 +208,66 @@ def test_torchvision_reads_the_result(manifest: Path, source: Path, tmp_path: Pa
     assert len(FashionMNIST(root=tmp_path, train=False)) == 200
 
 
-@pytest.mark.parametrize("text", ["", "<!DOCTYPE html>\n", "abc  train-images-idx3-ubyte\n"])
-def test_a_broken_manifest_is_named(text: str, tmp_path: Path) -> None:
-    (tmp_path / "manifest").write_text(text)
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"<!DOCTYPE html>\n",
+        b"abc  train-images-idx3-ubyte\n",
+        f"{'0' * 64}  images\n".encode("utf-16"),
+        b"0" * 64 + b"  ../../images\n",
+        b"0" * 64 + b"  /images\n",
+        b"0" * 64 + b"  ..\n",
+    ],
+)
+def test_a_broken_manifest_is_named(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "manifest").write_bytes(content)
     with pytest.raises(SystemExit, match="manifest: not the output of `sha256sum"):
         download(
             tmp_path / "manifest", tmp_path / "data", tmp_path / "scratch", download=Download(["file:///x"], timeout=5)
         )
+    assert [path.name for path in tmp_path.iterdir()] == ["manifest"]
+
+
+def test_what_sha256sum_reads_is_read(manifest: Path, source: Path, tmp_path: Path) -> None:
+    lines = [line.split() for line in manifest.read_text().splitlines()]
+    (tmp_path / "manifest").write_text("".join(f"{digest.upper()} *{name}\r\n" for digest, name in lines))
+    paths = tmp_path / "manifest", tmp_path / "FashionMNIST", tmp_path / "scratch"
+    download(*paths, download=Download([source.as_uri()], timeout=5))
+    assert len(list((tmp_path / "FashionMNIST" / "raw").iterdir())) == 4
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A source of the real dataset's size, which no gzip makes smaller, and its manifest."""
+    folder = tmp_path_factory.mktemp("large")
+    content = np.random.default_rng(0).bytes(30_000_000)
+    (folder / "images.gz").write_bytes(gzip.compress(content, compresslevel=1))
+    (folder / "images.sha256").write_text(f"{hashlib.sha256(content).hexdigest()}  images\n")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("handler", "path"),
+    [(http.server.SimpleHTTPRequestHandler, ""), (Encoded, "/once"), (Encoded, "/twice")],
+    ids=["no ranges", "gzip is the encoding", "gzip is an encoding"],
+)
+def test_a_server_may_know_no_ranges_and_call_gzip_an_encoding(
+    handler: type[http.server.SimpleHTTPRequestHandler], path: str, large: Path, tmp_path: Path
+) -> None:
+    class Quiet(handler):
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(large))) as server:
+        threading.Thread(target=server.serve_forever).start()
+        source = f"http://127.0.0.1:{server.server_port}{path}"
+        paths = large / "images.sha256", tmp_path / "data", tmp_path / "scratch"
+        try:
+            download(*paths, download=Download([source], timeout=20))
+        finally:
+            server.shutdown()
+    assert (tmp_path / "data" / "raw" / "images").stat().st_size == 30_000_000
 
 
 def test_the_manifest_is_one_that_sha256sum_checks(workspace: Workspace) -> None:

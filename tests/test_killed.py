@@ -86,6 +86,18 @@ def test_a_second_run_in_the_same_workspace_stops_and_harms_nothing(workspace: W
     assert "up to date" in workspace.run("dvc", "status")
 
 
+@pytest.mark.parametrize("sent", ["SIGINT", "SIGTERM", "SIGHUP", "SIGKILL"])
+def test_a_killed_experiment_is_given_up_by_git_checkout_head(
+    sent: str, workspace: Workspace, finished: Workspace
+) -> None:
+    moment = Moment("train", "os.rename", "tmp/checkpoint.tmp", 2, sent, "group" if sent == "SIGINT" else "dvc")
+    killed(workspace, moment, "dvc", "exp", "run", "--set-param", "train.epochs=9")
+    workspace.run("git", "checkout", "--quiet", "HEAD", "--", ".")
+    assert ran(workspace.run("dvc", "repro")) == []
+    assert results(workspace) == results(finished)
+    assert workspace.run("git", "status", "--porcelain") == ""
+
+
 def test_experiments_in_folders_of_their_own_start_clean(fresh: Workspace, finished: Workspace, tmp_path: Path) -> None:
     workspace = fresh.copy(tmp_path / "clone")
     moment = Moment("train", "os.rename", "tmp/checkpoint.tmp", 2, "SIGKILL", "both")

@@ -9,9 +9,10 @@ import sys
 
 from compute import set_up
 from infer import Infer, average_logits, load
-from model import compute_logits, resnet
+from model import build, compute_logits, resnet
 import pytest
 import torch
+from torch import nn
 from values import COMPUTE, MODEL
 
 
@@ -58,6 +59,22 @@ def test_memory_that_a_step_frees_serves_the_next_one() -> None:
         faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
         torch.ones(2**24)
     assert median(after - before for before, after in pairwise(faults)) < 10
+
+
+def test_answers_that_are_no_numbers_are_not_given(tmp_path: Path) -> None:
+    network = resnet(4, 1)
+    for weights in network.parameters():
+        nn.init.constant_(weights, 1e30)
+    with pytest.raises(SystemExit, match=r"diverged: its answers are no numbers.*`train\.learning_rate`"):
+        average_logits(network, torch.full((3, 1, 28, 28), 255, dtype=torch.uint8), Infer(False, 0))
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.int8, torch.float64])
+def test_weights_of_another_type_are_not_converted(kind: torch.dtype, tmp_path: Path) -> None:
+    weights = {name: tensor.to(kind) for name, tensor in build(MODEL).state_dict().items()}
+    torch.save(weights, tmp_path / "model.pth")
+    with pytest.raises(SystemExit, match=r"model\.pth: not the weights of mlp"):
+        load(tmp_path / "model.pth", MODEL)
 
 
 @dataclass

@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 import re
+import shutil
 import subprocess
 import sys
 
@@ -81,7 +82,7 @@ def test_a_picture_that_cannot_be_read_is_named_and_nothing_is_written(
     content: bytes, dataset: Path, model: Path, pictures: Path, tmp_path: Path
 ) -> None:
     (pictures / "broken.png").write_bytes(content)
-    with pytest.raises(SystemExit, match=r"broken\.png: cannot be read as a picture"):
+    with pytest.raises(SystemExit, match=r"broken\.png: not a picture"):
         predicted(dataset, model, pictures)
     assert not any((tmp_path / name).exists() for name in OUTPUTS)
 
@@ -137,6 +138,20 @@ def test_classify_answers_as_the_pipeline_does_with_the_values_of_params_yaml(wo
         rows = [row for row in csv.DictReader(file) if row["rank"] == "1"]
     shown = [(Path(answer["file"]).name, *answer["classes"][0].values()) for answer in answers]
     assert shown == [(row["file"], row["class"], float(row["probability"])) for row in rows]
+
+
+def test_classify_answers_what_it_can_read_and_ends_with_what_it_cannot(model: Path, pictures: Path) -> None:
+    (pictures / "broken.png").touch()
+    printed, errors = classify(pictures, model, "0.png", "broken.png", "more", "--hidden_size=32", ok=False)
+    assert [line.split(": ")[0] for line in printed.splitlines()] == ["0.png", "more/2.bmp"]
+    assert errors.splitlines()[-1].startswith("broken.png: not a picture in a format that Pillow reads")
+
+
+def test_a_reader_of_classify_that_has_enough_ends_it_without_a_word(workspace: Workspace) -> None:
+    for number in range(500):
+        shutil.copy(workspace.path / "data" / "pictures" / "bag.png", workspace.path / f"{number}.png")
+    printed = workspace.run("bash", "-c", "python tools/classify.py model.pth *.png --json | head -1")
+    assert printed.count("\n") == 2, printed
 
 
 @pytest.mark.parametrize(

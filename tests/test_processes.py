@@ -31,14 +31,17 @@ def assert_agree(one: Workspace, two: Workspace) -> None:
         )
 
 
-def two_nodes(folder: Path) -> Path:
-    """A script that starts what srun would: torchrun on each of two nodes, which meet at a port of the first."""
+def two_nodes(folder: Path, change: str = "") -> Path:
+    """A script that starts what srun would: torchrun on each of two nodes, which meet at a port of the first.
+
+    The second node's command is changed by sed.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         endpoint = f"127.0.0.1:{free.getsockname()[1]}"
     node = f"torchrun --nnodes 2 --nproc-per-node 1 --rdzv-backend c10d --rdzv-endpoint {endpoint}"
     script = folder / "srun.sh"
-    script.write_text(f'{node} "$@" & {node} "$@"; wait\n')
+    script.write_text(f'{node} "$@" & first=$!; {node} $(echo "$@" | sed "{change}"); wait $first\n')
     return script
 
 
@@ -66,6 +69,15 @@ def test_a_killed_run_resumes_with_another_number_of_processes(
     workspace.set(launch={"train": after})
     assert f"Resuming after epoch {epochs}\n" in workspace.run("dvc", "repro")
     assert_agree(finished, workspace)
+
+
+def test_processes_of_another_run_do_not_join(workspace: Workspace, tmp_path: Path) -> None:
+    """As two jobs would that meet at the same port."""
+    workspace.set(launch={"train": f"sh {two_nodes(tmp_path, 's/--seed 0/--seed 1/')}"})
+    printed = workspace.run("dvc", "repro", ok=False)
+    assert printed.count("launch.train: processes with other values, data or code have joined this run; give each") == 2
+    assert "Epoch 1" not in printed
+    assert not (workspace.path / ".dvc" / "tmp" / "checkpoint").exists()
 
 
 @pytest.mark.parametrize("network", ["cnn", "resnet"])

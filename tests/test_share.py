@@ -1,6 +1,8 @@
 """A team shares what it has run, over a folder, S3 and SSH."""
 
 import json
+import os
+from pathlib import Path
 import sys
 
 from model import MLP
@@ -59,6 +61,26 @@ def test_the_story_of_two_clones(team: Team, ann: Workspace) -> None:
     history = ann.run("git", "log", "--all", "--patch") + bob.run("git", "log", "--all", "--patch")
     assert "url = " in history
     assert not [secret for secret in team.place.secrets().values() if secret in history]
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["without the setting", "with it"])
+def test_two_users_of_a_group_push_into_its_folder(shared: bool, finished: Workspace, tmp_path: Path) -> None:
+    group, store = 2000, tmp_path / "store"
+    store.mkdir()
+    os.chown(store, -1, group)
+    store.chmod(0o2775)
+    people = [finished.copy(tmp_path / str(user)).as_user(user, group) for user in (1001, 1002)]
+    for person, user in zip(people, (1001, 1002), strict=True):
+        for path in (person.path, *person.path.rglob("*")):
+            os.chown(path, user, group, follow_symlinks=False)
+        person.run("dvc", "remote", "modify", "--local", "store", "url", store)
+        if shared:
+            person.run("dvc", "remote", "modify", "--local", "store", "shared", "group")
+    first, second = people
+    first.run("dvc", "push")
+    second.set(predict={"top": 2})
+    assert ran(second.run("dvc", "repro")) == ["predict"]
+    assert ("Permission denied" in second.run("dvc", "push", ok=shared)) is not shared
 
 
 @pytest.mark.parametrize("place", ["folder"], indirect=True)

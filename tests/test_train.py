@@ -149,6 +149,13 @@ def test_a_diverged_training_is_refused(dataset: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "checkpoint").exists()
 
 
+def test_a_training_whose_last_step_diverges_is_refused(dataset: Path, tmp_path: Path) -> None:
+    values = replace(TRAIN, epochs=1, batch_size=600, learning_rate=1e30)  # one step: the loss before it is finite
+    with pytest.raises(SystemExit, match=r"The network has diverged.*lower `train\.learning_rate`"):
+        trained(dataset, tmp_path, values)
+    assert not (tmp_path / "model.pth").exists()
+
+
 def test_holding_out_all_images_is_refused(dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="--validation_size 600"):
         trained(dataset, tmp_path, replace(TRAIN, validation_size=600))

@@ -8,6 +8,7 @@ import sys
 import tempfile
 
 import cyclopts
+from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 from dvc.utils import dict_sha256
@@ -18,7 +19,7 @@ from voluptuous import Invalid
 
 
 def check(*, remote: bool = False, remove: bool = False, lock: bool = False) -> None:
-    """Hash every object of the cache against its name and the workspace against dvc.lock; end with 1 if one is bad.
+    """Hash every object of the cache against its name and the workspace against dvc.lock; end with 1 if one stays bad.
 
     Parameters
     ----------
@@ -53,9 +54,10 @@ def check(*, remote: bool = False, remove: bool = False, lock: bool = False) -> 
     if corrupt and not remove:
         options = "'--remote --remove'" if remote else "--remove"
         print(f"First remove what is corrupt: make check OPTIONS={options}")
-    if corrupt or changed:
+    if changed or (corrupt and not remove):
         sys.exit(1)
-    print("The remote is sound." if remote else "The cache and the workspace are sound.")
+    if not corrupt:
+        print("The remote is sound." if remote else "The cache and the workspace are sound.")
 
 
 def is_whole(lock: Path) -> bool:
@@ -116,4 +118,7 @@ def corrupt_runs(objects: HashFileDB) -> Iterator[tuple[str, str]]:
 
 
 if __name__ == "__main__":
-    cyclopts.run(check)
+    try:
+        cyclopts.run(check)
+    except (DvcException, OSError) as error:
+        sys.exit(f"check: {error}")

@@ -7,6 +7,7 @@ from contextlib import redirect_stdout
 from json import dumps
 from pathlib import Path
 import re
+from signal import SIG_DFL, SIGPIPE, signal
 import sys
 from typing import Annotated, Any
 
@@ -22,6 +23,7 @@ from infer import Infer, Labels, average_logits, load
 from model import Model
 from pictures import find_pictures, read_pictures
 from predict import Top, describe, rank
+import torch
 
 PARAMS = Path(__file__).parent.parent / "params.yaml"
 SECTIONS = ("predict", "infer", "labels", "model", "compute")  # what the options are filled from
@@ -40,19 +42,21 @@ def classify(
 ) -> None:
     """Print the likeliest classes of pictures.
 
-    Options that are not given are as in params.yaml.
+    Options that are not given are as in params.yaml. A picture that cannot be read is named at the end, with status 1.
     """
     with redirect_stdout(sys.stderr):  # a program may read what is printed
         device = set_up(compute)
     files = [file for path in pictures for file in (find_pictures(path) if path.is_dir() else [path])]
     if not files:
         sys.exit(f"classify: no pictures; name files, or folders with pictures in them, after {model_file}")
-    inputs = read_pictures(files)
-    network = place(load(model_file, model), compute, device)
-    rankings = rank(average_logits(network, inputs.to(device), infer), labels.classes, top)
-    for file, ranking in zip(files, rankings, strict=True):
-        answers = [{"class": guess, "probability": round(share, 4)} for guess, share in ranking]
-        print(dumps({"file": str(file), "classes": answers}) if json else describe(file, ranking))
+    read, errors = read_pictures(files)
+    if read:
+        network = place(load(model_file, model), compute, device)
+        rankings = rank(average_logits(network, torch.stack([*read.values()]).to(device), infer), labels.classes, top)
+        for file, ranking in zip(read, rankings, strict=True):
+            answers = [{"class": guess, "probability": round(share, 4)} for guess, share in ranking]
+            print(dumps({"file": str(file), "classes": answers}) if json else describe(file, ranking))
+    sys.exit("\n".join(errors) or None)
 
 
 class Help(DefaultFormatter):
@@ -69,5 +73,6 @@ class Help(DefaultFormatter):
 
 
 if __name__ == "__main__":
+    signal(SIGPIPE, SIG_DFL)  # so that `| head` ends it without a word
     values = [Yaml(PARAMS, root_keys=[name], allow_unknown=True, use_commands_as_keys=False) for name in SECTIONS]
     run(classify, required=False, config=values, help_formatter=Help())
