@@ -40,11 +40,11 @@ bench: repro .venv/installed-tests  ## prints tables of times, memory and growth
 	sed -n '/^uv==/,/[^\\]$$/p' requirements.txt >.venv/uv.txt
 	.venv/bin/python -m pip install --quiet --require-hashes --requirement .venv/uv.txt
 	.venv/bin/uv venv --quiet --relocatable --allow-existing --python $(PYTHON) .venv
-	.venv/bin/uv pip install --python .venv --require-hashes --requirement requirements.txt
+	.venv/bin/uv pip install --python .venv --compile-bytecode --require-hashes --requirement requirements.txt
 	@$(STAMP)
 
 .venv/installed-tests: .venv/installed tests/requirements.txt
-	.venv/bin/uv pip install --python .venv --require-hashes --requirement tests/requirements.txt
+	.venv/bin/uv pip install --python .venv --compile-bytecode --require-hashes --requirement tests/requirements.txt
 	@$(STAMP)
 
 # The time of the newest file that it is made from, for a clock may have been ahead.

@@ -34,7 +34,7 @@ def test_the_stage_of_the_page_runs_and_keeps_the_contract(workspace: Workspace)
 
 
 def test_a_section_of_its_own_is_taken_and_a_wrong_value_named(workspace: Workspace) -> None:
-    script = SCRIPT.replace("import run", "import run, section, whole").replace(
+    script = SCRIPT.replace("import run", "import run, section, number").replace(
         "model: Model)", "model: Model, export: Export)"
     )
     script = script.replace("\n\ndef export", f"\n\n{SECTION}\n\ndef export").replace(

@@ -1,0 +1,133 @@
+"""The pages are true: their commands run as printed, the change they lead through works, what they name is there."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+import re
+import shutil
+import subprocess
+import sys
+
+from project import RECIPES, ROOT, Workspace, ran
+import pytest
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "benchmarks" / "README.md"]
+TUTORIAL = ("from-the-tutorial.md", "from-the-tutorial.ko.md")
+TYPED = ["README.md", "docs/experiments.md", "docs/pictures.md", "docs/more-machines.md", "docs/sharing.md"]
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture
+def typed(workspace: Workspace, tmp_path: Path) -> Iterator[Workspace]:
+    """The workspace of somebody who types: with an origin to push to, and the environment that `make` has set up."""
+    workspace.set(train={"momentum": 0.0, "shuffle": False})
+    workspace.run("dvc", "repro")
+    workspace.commit("As the tutorial")
+    workspace.run("git", "clone", "--quiet", "--bare", ".", "../origin.git")
+    workspace.run("git", "remote", "add", "origin", "../origin.git")
+    workspace.run("git", "push", "--quiet", "--set-upstream", "origin", "main")
+    (workspace.path / ".venv").symlink_to(sys.prefix)
+    make = tmp_path / "bin" / "make"
+    make.parent.mkdir()
+    stamps = "--assume-old=.venv/installed --assume-old=.venv/installed-tests"
+    make.write_text(f'#!/bin/sh\nexec {shutil.which("make")} {stamps} "$@"\n')
+    make.chmod(0o755)
+    workspace.environment = {"PATH": f"{make.parent}:{Path(sys.executable).parent}:/usr/bin:/bin"}
+    yield workspace
+    workspace.run("dvc", "queue", "stop", "--kill")
+
+
+@pytest.mark.parametrize("page", TYPED)
+def test_the_commands_of_a_page_run_as_printed_from_top_to_bottom(page: str, typed: Workspace) -> None:
+    lines = "\n".join(blocks(page, "console")).splitlines()
+    commands = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
+    assert commands
+    script = "\n".join(commands).replace("URL", "../origin.git").replace("_size=10000", "_size=100")
+    typed.run("bash", "-e", "-o", "pipefail", "-x", "-c", script)
+
+
+@pytest.mark.parametrize("page", [*TYPED, "docs/add-a-stage.md", *(f"docs/{name}" for name in TUTORIAL)])
+def test_the_options_of_dvc_and_the_targets_of_make_in_the_text_exist(page: str) -> None:
+    text = (ROOT / page).read_text()
+    targets = set(re.findall(r"`make ([a-z]+)[ `]", text)) | set(re.findall(r"^\$ make ([a-z]+)", text, re.MULTILINE))
+    listed = re.findall(r"^([a-z$()A-Z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert targets <= {*listed, *RECIPES}
+
+
+def test_make_lists_its_targets_and_a_misspelt_recipe_is_an_error(typed: Workspace) -> None:
+    listed = [line.split(":")[0] for line in typed.run("make").splitlines()]
+    assert listed == [f"make {name}" for name in ("repro", " ".join(RECIPES), "report", "check", "test", "bench")]
+    assert "No rule to make target 'quik'" in typed.run("make", "quik", ok=False)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_a_page_links_to_is_there(page: Path) -> None:
+    for name, target in re.findall(r"\[(.*?)\]\(([^)]+)\)", page.read_text()):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        file = page.parent / path if path else page
+        assert file.exists(), f"{page.name} links to {target}"
+        if anchor:
+            titles = re.findall(r"^#+ (.*)$", file.read_text(), re.MULTILINE)
+            anchors = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+            assert anchor in anchors, f"{page.name} links to {target}"
+        if file.suffix == ".py" and (function := re.fullmatch(r"`(\w+)`", name)):
+            defined = {getattr(node, "name", None) for node in ast.walk(ast.parse(file.read_text()))}
+            assert function[1] in defined, f"{page.name} names {function[1]} in {path}"
+
+
+def test_the_readme_is_read_in_one_go_and_the_tests_that_promises_name_are_there() -> None:
+    assert len((ROOT / "README.md").read_bytes()) < 9000
+    named = set(re.findall(r"`(test_\w+\.py)`", (ROOT / "docs" / "promises.md").read_text()))
+    assert {file.name for file in (ROOT / "tests").glob("test_*.py")} - named <= {"test_augment.py", "test_end_to_end.py", "test_evaluate.py"}
+    assert all((ROOT / "tests" / name).exists() for name in named)
+
+
+def test_both_languages_show_the_same_changes_and_the_same_places() -> None:
+    english, korean = (ROOT / "docs" / name for name in TUTORIAL)
+    for pattern in (r"```diff\n.*?```", r"\]\(\.\./[^)]+\)", r"^\$ [^#\n]+"):
+        flags = re.DOTALL if "diff" in pattern else re.MULTILINE
+        assert re.findall(pattern, english.read_text(), flags) == re.findall(pattern, korean.read_text(), flags)
+
+
+def test_the_exercise_works_as_printed(workspace: Workspace) -> None:
+    for diff in blocks("docs/from-the-tutorial.md", "diff"):
+        lines = diff.splitlines(keepends=True)
+        before, after = ("".join(line[1:] for line in lines if line[0] in kept) for kept in (" -", " +"))
+        files = [workspace.path / name for name in ("stages/model.py", "tests/values.py", "params.yaml")]
+        if "hidden_size: 512" in before:  # the tests' workspace has another value, and no comments
+            workspace.set(model={"hidden_size": 32})
+            text = files[2].read_text()
+            files[2].write_text(text.replace("  hidden_size: 32\n", "  hidden_size: 32\n  dropout: 0.0\n"))
+            continue
+        [file] = [file for file in files if before in file.read_text()]
+        file.write_text(file.read_text().replace(before, after))
+    for recipe in (workspace.path / "recipes").iterdir():
+        line = "--set-param=model.hidden_size=512\n"
+        recipe.write_text(recipe.read_text().replace(line, f"{line}--set-param=model.dropout=0.0\n"))
+    model = (workspace.path / "model.pth").read_bytes()
+    assert "train" in ran(workspace.run("dvc", "repro"))
+    assert (workspace.path / "model.pth").read_bytes() == model
+    assert "evaluate" in ran(workspace.run("dvc", "exp", "run", "-S", "model.dropout=0.1", "-S", "train.momentum=0.8"))
+    assert (workspace.path / "model.pth").read_bytes() != model
+    contract = (sys.executable, "-m", "pytest", "--numprocesses=0", "--quiet")
+    workspace.run(*contract, "tests/test_pipeline.py", "-k", "params or recipe_sets or code or section")
+    workspace.run(*contract, "tests/test_model.py", "tests/test_evaluate.py", "-k", "answer or broken or another")
+    workspace.set(model={"dropout": 1.5})
+    refused = 'train: Invalid value "1.5" for --dropout. Must be < 1. (see params.yaml)'
+    assert refused in workspace.run("dvc", "repro", ok=False)
+    assert refused in (ROOT / "docs" / "from-the-tutorial.md").read_text()
+
+
+def test_the_line_for_slurm_is_the_jobs_own() -> None:
+    """With a stand-in for what SLURM gives: two jobs on one node get other ports and other names."""
+    [script] = blocks("docs/more-machines.md", "bash")
+    lines = script[script.index("HOST=") : script.index("make best")]
+    command = f"scontrol() {{ echo node1; }}\n{lines}\necho $LAUNCH"
+    for job in ("1041", "1042"):
+        printed = subprocess.check_output(["bash", "-c", command], env={"SLURM_JOB_ID": job}, text=True)
+        assert f"--rdzv-id {job} --rdzv-endpoint node1:2{job}" in printed
