@@ -9,6 +9,7 @@ from io import TextIOWrapper
 from itertools import pairwise
 from math import isfinite
 import os
+from signal import SIGINT
 import sys
 import threading
 import time
@@ -62,7 +63,13 @@ def run(function: Callable[..., None], required: bool | None = None, **settings:
         # A log is up to date while the stage runs, and no name of a class or a file stops it.
         sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
     defaults = Parameter(name_transform=str, required=required)
-    app = App(default_command=function, default_parameter=defaults, version_flags=(), **settings)
+    app = App(
+        default_command=function,
+        default_parameter=defaults,
+        version_flags=(),
+        suppress_keyboard_interrupt=False,
+        **settings,
+    )
     try:
         app(sys.argv[1:], print_error=False, exit_on_error=False)
     except UnusedCliTokensError as error:  # cyclopts names only the value: name the flag before it
@@ -79,7 +86,8 @@ def run(function: Callable[..., None], required: bool | None = None, **settings:
     except OSError as error:
         sys.exit(f"{function.__name__}: {error}")
     except KeyboardInterrupt:
-        sys.exit(f"{function.__name__}: stopped; the same command goes on from what has finished")
+        print(f"{function.__name__}: stopped; the same command goes on from what has finished", file=sys.stderr)
+        sys.exit(128 + SIGINT)
 
 
 def _missing(function: Callable[..., None], error: MissingArgumentError) -> str:

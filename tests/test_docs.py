@@ -83,7 +83,11 @@ def test_what_a_page_links_to_is_there(page: Path) -> None:
 def test_the_readme_is_read_in_one_go_and_the_tests_that_promises_name_are_there() -> None:
     assert len((ROOT / "README.md").read_bytes()) < 9000
     named = set(re.findall(r"`(test_\w+\.py)`", (ROOT / "docs" / "promises.md").read_text()))
-    assert {file.name for file in (ROOT / "tests").glob("test_*.py")} - named <= {"test_augment.py", "test_end_to_end.py", "test_evaluate.py"}
+    assert {file.name for file in (ROOT / "tests").glob("test_*.py")} - named <= {
+        "test_augment.py",
+        "test_end_to_end.py",
+        "test_evaluate.py",
+    }
     assert all((ROOT / "tests" / name).exists() for name in named)
 
 

@@ -91,7 +91,8 @@ def test_a_killed_experiment_is_given_up_by_git_checkout_head(
     sent: str, workspace: Workspace, finished: Workspace
 ) -> None:
     moment = Moment("train", "os.rename", "tmp/checkpoint.tmp", 2, sent, "group" if sent == "SIGINT" else "dvc")
-    killed(workspace, moment, "dvc", "exp", "run", "--set-param", "train.epochs=9")
+    printed = killed(workspace, moment, "dvc", "exp", "run", "--set-param", "train.epochs=9")
+    assert ("train: stopped; the same command goes on from what has finished" in printed) is (sent == "SIGINT")
     workspace.run("git", "checkout", "--quiet", "HEAD", "--", ".")
     assert ran(workspace.run("dvc", "repro")) == []
     assert results(workspace) == results(finished)

@@ -1,0 +1,55 @@
+"""The workflow of .github is one that GitHub takes, and its steps do what they are named for."""
+
+from pathlib import Path
+import subprocess
+import sys
+from typing import Any
+
+from project import ROOT, Workspace
+import pytest
+import yaml
+
+FILE = ROOT / ".github" / "workflows" / "test.yml"
+WORKFLOW: dict[str, Any] = yaml.safe_load(FILE.read_text())
+STEPS: list[dict[str, Any]] = WORKFLOW["jobs"]["test"]["steps"]
+
+
+def step(name: str, workspace: Workspace, ok: bool = True) -> str:
+    """What the step of the name prints in the workspace."""
+    [script] = [each["run"] for each in STEPS if each.get("name") == name]
+    (workspace.path / ".venv").symlink_to(sys.prefix)
+    script = script.replace(
+        "make report", "make --assume-old=.venv/installed --assume-old=.venv/installed-tests report"
+    )
+    return workspace.run("bash", "-e", "-c", script, ok=ok)
+
+
+def test_it_is_a_workflow_that_needs_no_secret() -> None:
+    schema = "vendor.github-workflows"
+    subprocess.run([sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, FILE], check=True)
+    assert "secrets." not in FILE.read_text()
+    assert WORKFLOW["permissions"] == {"contents": "read"}
+
+
+@pytest.mark.parametrize("stale", [False, True])
+def test_a_stale_lock_is_an_error_before_anything_is_trained(stale: bool, finished: Workspace, tmp_path: Path) -> None:
+    clone = Workspace(tmp_path / "clone")
+    subprocess.run(["git", "clone", "--quiet", finished.path, clone.path], check=True)
+    if stale:
+        clone.set(train={"epochs": 9})
+    printed = step("dvc.lock is of this code and these values", clone, ok=not stale)
+    assert ("::error::dvc.lock is stale" in printed) is stale
+    assert not (clone.path / "model.pth").exists()
+
+
+def test_the_summary_and_the_report_compare_with_the_base(workspace: Workspace, tmp_path: Path) -> None:
+    workspace.run("git", "checkout", "--quiet", "-b", "branch")
+    workspace.set(train={"momentum": 0.5})
+    workspace.run("dvc", "repro")
+    workspace.commit("Momentum")
+    workspace.environment |= {"BASE": "main", "GITHUB_STEP_SUMMARY": str(tmp_path / "summary")}
+    step("Compare with the base", workspace)
+    summary = (tmp_path / "summary").read_text()
+    assert "| metrics.json | accuracy |" in " ".join(summary.split())
+    assert "| params.yaml | train.momentum | 0.9 | 0.5 |" in " ".join(summary.split())
+    assert (workspace.path / "report.html").exists()
