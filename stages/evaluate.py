@@ -56,7 +56,7 @@ def evaluate(
     wrong = (~right).nonzero()[:, 0]
     mistakes = wrong[confidences[wrong].argsort(descending=True, stable=True)][:24].tolist()
     pictures = [Image.fromarray(images[number, 0].numpy()) for number in mistakes]
-    captions = ["{1} {2:.0%}\nis {0}".format(*answers[number], confidences[number]) for number in mistakes]
+    captions = ["{2:.0%} {1}\nis {0}".format(*answers[number], confidences[number]) for number in mistakes]
     write_grid(mistakes_file, [*map(draw_cell, pictures, captions)])
     print(f"Test Error: \n Accuracy: {100 * accuracy:>0.1f}%, Avg loss: {loss:>8f} \n")
 

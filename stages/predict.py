@@ -63,6 +63,8 @@ def predict(
             guess, share = ranking[0]
             cells.append(draw_cell(open_picture(file), file.name))
             cells.append(draw_cell(Image.fromarray(image[0].numpy()), f"{guess}\n{share:.0%}"))
+    if (more := len(read) - CELLS // 2) > 0:
+        cells.append(draw_cell(Image.new("L", (1, 1)), f"and {more} more in\n{predictions_file.name}"))
     if not read:
         print(f"{pictures}: no pictures in it")
     write_grid(grid_file, cells)

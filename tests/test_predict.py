@@ -11,6 +11,7 @@ import subprocess
 import sys
 
 from dataset import read_split
+from grid import draw_cell
 from PIL import Image
 from predict import Predict, predict
 from project import PARAMS, ROOT, Workspace
@@ -75,6 +76,18 @@ def test_the_grid_shows_each_picture_beside_what_the_network_sees(
         for column in (0, 92):
             shown = grid.crop((column + 4, 4, column + 88, 88)).resize((28, 28), Image.Resampling.NEAREST).convert("L")
             assert shown == Image.fromarray(images[0, 0].numpy())
+
+
+def test_a_grid_that_leaves_pictures_out_says_how_many(dataset: Path, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    for number in range(53):
+        Image.new("L", (28, 28), "white").save(tmp_path / "pictures" / f"{number}.png")
+    predicted(dataset, model, tmp_path / "pictures", top=1)
+    with Image.open(tmp_path / "predictions.png") as grid:
+        assert grid.size == (4 * 92, 26 * 126)
+        said = draw_cell(Image.new("L", (1, 1)), "and 3 more in\npredictions.csv")
+        assert grid.crop((0, 25 * 126, 92, 26 * 126)) == said
+    assert len((tmp_path / "predictions.csv").read_text().splitlines()) == 1 + 53
 
 
 @pytest.mark.parametrize("content", [b"", b"text", b"\x89PNG\r\n\x1a\n"])

@@ -1,6 +1,7 @@
 """The report is one file that a browser without a network shows whole, on a desk and a phone, by day and by night."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 import shutil
 
@@ -20,11 +21,17 @@ def compared(shared: Workspace) -> Path:
     return (shared.path / "report.html").rename(shared.path / "compared.html")  # other tests write another
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
+@contextmanager
+def chromium() -> Iterator[Browser]:
     options = ["--disable-background-networking", "--disable-component-update", "--no-first-run", "--no-sandbox"]
     with sync_playwright() as playwright:
         yield playwright.chromium.launch(executable_path=CHROMIUM, args=options)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
 
 
 @pytest.fixture(params=[(1280, "light"), (390, "dark")], ids=["desk, light", "phone, dark"])
@@ -48,7 +55,7 @@ def test_each_chart_and_picture_is_drawn(page: Page) -> None:
     titles = [
         "Loss",
         "Accuracy on the images held out",
-        "Confusion matrix of the test split",
+        "Confusion matrix of the test split: rows are actual",
         "F1 of each class of the test split",
         "Confidence and accuracy on the test split",
     ]
@@ -64,16 +71,42 @@ def test_each_chart_and_picture_is_drawn(page: Page) -> None:
 
 def test_values_and_metrics_stand_beside_those_of_the_other_commit(page: Page) -> None:
     changed = dict(row.split("\t", 1) for row in page.locator("tr.changed").all_inner_texts())
-    assert changed["train.momentum"] == "0.9\t0.5"
-    assert changed["predict.top"] == "3\t2"
-    assert "train_loss" in changed
+    assert changed["train.momentum"] == "0.5\t0.9"
+    assert changed["predict.top"] == "2\t3"
+    assert "train_loss ↓" in changed
     assert "train.epochs" not in changed
     assert "torch==" in page.inner_text("body")
+
+
+def test_the_confusion_matrix_has_its_counts_and_a_curve_that_is_not_there_no_legend(page: Page) -> None:
+    matrix, loss = page.locator("svg").nth(2), page.locator("svg").nth(0)
+    counts = [int(text) for text in matrix.locator(".role-mark text").all_text_contents() if text.isdigit()]
+    assert len(counts) == 2 * 100
+    assert sum(counts) == 2 * 200
+    assert {"train_loss", "validation_loss"} <= set(loss.locator("text").all_text_contents())
+    legends = page.locator(".role-legend text").all_text_contents()
+    assert set(legends) == {"workspace", "main", "train_loss", "validation_loss", "accuracy", "confidence"}
+    assert {str(epoch) for epoch in range(1, 9)} <= set(loss.locator(".role-axis-label text").all_text_contents())
+    assert not [text for text in page.locator("td").all_inner_texts() if text.startswith("[")]
+
+
+def test_no_name_and_no_number_breaks_within_a_word(page: Page) -> None:
+    broken = page.evaluate("""
+        [...document.querySelectorAll('td:first-child, tr.changed td')].filter(cell => {
+            const range = document.createRange(), walker = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT)
+            for (let node; node = walker.nextNode();) {
+                range.selectNodeContents(node)
+                if (node.data.trim() && !node.data.includes('/') && range.getClientRects().length > 1) return true
+            }
+        }).map(cell => cell.textContent)""")
+    assert broken == []
 
 
 def test_it_fits_the_window_and_its_text_can_be_read(page: Page) -> None:
     width = page.viewport_size["width"] if page.viewport_size else 0
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    boxes = [chart.bounding_box() for chart in page.locator("svg").all()]
+    assert all(box and box["x"] + box["width"] <= width for box in boxes)
     heights = page.evaluate(
         "[...document.querySelectorAll('svg text')].filter(text => text.textContent)"
         ".map(text => parseFloat(getComputedStyle(text).fontSize))"
@@ -97,9 +130,19 @@ def test_a_chart_without_values_is_left_out(compared: Path, shared: Workspace) -
     page = (shared.path / "report.html").read_text()
     assert "Accuracy on the images held out" not in page
     assert page.count("<svg") == 4
+    assert "validation_loss" not in page
+    assert "Nothing differs from HEAD." in page
+    assert page.count("data:image/png") == 2
 
 
 def test_a_commit_that_is_not_there_is_an_error(compared: Path, shared: Workspace) -> None:
     printed = shared.run("python", ROOT / "tools" / "report.py", "nowhere", ok=False)
     assert "nowhere" in printed
-    assert "report: `dvc plots diff nowhere" in printed
+    assert "report: `dvc metrics diff nowhere" in printed
+
+
+if __name__ == "__main__":  # after `make report`: draws the picture in the README
+    with chromium() as browser:
+        page = browser.new_page(viewport={"width": 1220, "height": 780})
+        page.goto((ROOT / "report.html").as_uri())
+        page.screenshot(path=ROOT / "docs" / "report.png")

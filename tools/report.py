@@ -3,9 +3,11 @@
 python tools/report.py main
 """
 
+import ast
 import base64
 import json
 from pathlib import Path
+import re
 import subprocess
 import sys
 from tempfile import TemporaryDirectory
@@ -25,14 +27,20 @@ CAPTIONS = {
     "mistakes.png": "The most confident mistakes on the test split",
     "predictions.png": "The pictures in data/pictures, each beside what the network sees of it",
 }
+ARROWS = {"accuracy": "↑", "loss": "↓", "error": "↓"}  # which direction is better, by the end of the metric's name
 LEFT_OUT = "Left out, because only another cache has it (`dvc fetch --all-commits` brings what the remote has):"
 
 
 def report(base: str = "main", /) -> None:
     """Write report.html, which compares the workspace with the commit `base`."""
+    metrics = compare(dvc("metrics", "diff", base, "--all"))
+    values = compare(dvc("params", "diff", base, "--all"))
+    same = all(new == old for *_, new, old in metrics + values)
     with TemporaryDirectory() as folder:
-        plots = dvc("plots", "diff", base, "--out", folder)
-        drawn = [(name, plot["revisions"][0], draw(plot)) for name, parts in plots["data"].items() for plot in parts]
+        plots = dvc("plots", "diff", *([] if same else [base]), "--out", folder)
+        drawn = [(name, plot) for name, parts in plots["data"].items() for plot in parts]
+        charts = [adapt(plot["content"]) for _, plot in drawn if plot["type"] == "vega"]
+        pictures = [(name, plot["revisions"][0], embed(plot["url"])) for name, plot in drawn if plot["type"] == "image"]
     missing = sorted({f"{error['source']} of {error['rev']}" for error in plots.get("errors", [])})
     left_out = f"{LEFT_OUT} {', '.join(missing)}" if missing else ""
     if left_out:
@@ -45,13 +53,12 @@ def report(base: str = "main", /) -> None:
         captions=CAPTIONS,
         left_out=left_out,
         commit=subprocess.check_output(["git", "describe", "--always", "--dirty"], text=True).strip(),
-        metrics=dvc("metrics", "diff", base, "--all"),
-        values=dvc("params", "diff", base, "--all"),
-        # A chart without values shows nothing, for example when no images are held out.
-        charts=[
-            part for name, revision, part in drawn if part.startswith("<svg") and "values from Infinity" not in part
-        ],
-        pictures=[(name, revision, part) for name, revision, part in drawn if part.startswith("data:")],
+        metrics=metrics,
+        values=values,
+        same=same,
+        # A chart may have no values: that of the images held out, where none are.
+        charts=[vl_convert.vegalite_to_svg(chart, config=CHART) for chart in charts if chart["data"]["values"]],
+        pictures=pictures,
     )
     Path("report.html").write_text(page)
     print(f"Wrote {Path('report.html').absolute()}")
@@ -65,11 +72,55 @@ def dvc(*command: str) -> dict[str, Any]:
     return json.loads(done.stdout)
 
 
-def draw(plot: dict[str, Any]) -> str:
-    """A plot of DVC's as SVG, and a picture as a data URL."""
-    if plot["type"] == "image":
-        return "data:image/png;base64," + base64.b64encode(Path(plot["url"]).read_bytes()).decode()
-    return vl_convert.vegalite_to_svg(plot["content"], config=CHART)
+def compare(files: dict[str, dict[str, dict[str, Any]]]) -> list[tuple[list[str], str, list[str], list[str]]]:
+    """For each name, in parts that a line may break between: its arrow, and the lines that show its two values."""
+    return [
+        (re.findall(r"[^._]+[._]?", name), arrow(name), show(values.get("new")), show(values.get("old")))
+        for entries in files.values()
+        for name, values in sorted(entries.items())
+    ]
+
+
+def arrow(metric: str) -> str:
+    """Which direction is better; a standard error has none."""
+    return "" if metric.endswith("standard_error") else ARROWS.get(metric.split("_")[-1], "")
+
+
+def show(value: Any) -> list[str]:
+    """The value as params.yaml has it, in lines."""
+    if isinstance(value, str) and value.startswith("["):  # which DVC makes of a list
+        value = ast.literal_eval(value)
+    if isinstance(value, list):
+        return [line for each in value for line in show(each)]
+    if value is None or isinstance(value, bool):
+        return ["none" if value is None else str(value).lower()]
+    return [f"{value:.5g}" if isinstance(value, float) else str(value)]
+
+
+def adapt(chart: dict[str, Any]) -> dict[str, Any]:
+    """DVC's chart for a page that may be narrow or dark, and on which nothing is clicked."""
+    chart["width"] = 270
+    if "facet" in chart:  # the confusion matrix: with its counts, and those of two commits below each other
+        chart |= {"facet": chart["facet"]["column"], "columns": 1, "params": [{"name": "showValues", "value": True}]}
+        matrix, *_ = chart["spec"]["layer"]
+        matrix |= {"width": chart.pop("width"), "height": 270}
+        matrix["encoding"]["color"] |= {"scale": {"range": ["#945dd600", "#945dd6"]}, "legend": None}
+        chart["spec"]["encoding"]["y"]["title"] = None
+        chart["title"] = {"text": f"{chart['title']['text']}: rows are actual", "anchor": "middle"}
+    elif "layer" in chart:
+        y = chart["layer"][0]["encoding"]["y"]["field"]
+        values = chart["data"]["values"] = [row for row in chart["data"]["values"] if row[y] != "nan"]
+        drawn = {row.get("field") for row in values}
+        if "scale" in (dash := chart["encoding"]["strokeDash"]):  # which names curves that have no values
+            dash["scale"]["domain"] = [name for name in dash["scale"]["domain"] if name in drawn]
+        if chart["encoding"]["x"]["field"] == "epoch":
+            chart["encoding"]["x"]["axis"] = {"tickMinStep": 1, "format": "d"}
+    return chart
+
+
+def embed(picture: str) -> str:
+    """A PNG file as a data URL."""
+    return "data:image/png;base64," + base64.b64encode(Path(picture).read_bytes()).decode()
 
 
 if __name__ == "__main__":
