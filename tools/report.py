@@ -76,7 +76,7 @@ def compare(files: dict[str, dict[str, dict[str, Any]]]) -> list[tuple[list[str]
     """For each name, in parts that a line may break between: its arrow, and the lines that show its two values."""
     return [
         (re.findall(r"[^._]+[._]?", name), arrow(name), show(values.get("new")), show(values.get("old")))
-        for entries in files.values()
+        for _, entries in sorted(files.items())
         for name, values in sorted(entries.items())
     ]
 
