@@ -34,7 +34,7 @@ bench: repro .venv/installed-tests  ## prints tables of times, memory and growth
 
 # pip installs uv, and uv the rest: faster, with progress, and going on after a broken download. The environment may be moved.
 .venv/installed: requirements.txt
-	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make repro PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
 	@echo "Setting up .venv: a minute or more, 6 GB"
 	$(PYTHON) -m venv .venv
 	sed -n '/^uv==/,/[^\\]$$/p' requirements.txt >.venv/uv.txt

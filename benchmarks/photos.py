@@ -24,7 +24,7 @@ def photos(*, count: int = 500) -> None:
         files = [Path(folder, f"{number}.jpg") for number in range(count)]
         for file, image in zip(files, images, strict=True):
             photograph(image[0].numpy(), random).save(file, quality=int(random.integers(70, 96)))
-        pictures = torch.stack([*read_pictures(files)[0].values()])
+        pictures = torch.stack([picture.image for picture in read_pictures(files)[0].values()])
     accuracies = [accuracy(inputs, labels) for inputs in (images, pictures)]
     print("accuracy on {} test images {:.4f}, on photographs of them {:.4f}".format(count, *accuracies))
     sys.exit(accuracies[0] - accuracies[1] > 0.03)

@@ -79,24 +79,26 @@ def run(function: Callable[..., None], required: bool | None = None, **settings:
         expected = f"{' and '.join(keys)} is true or false" if keys else "a section has keys and values"
         sys.exit(f"{function.__name__}: {expected}, not {', '.join(unused)} (see params.yaml)")
     except MissingArgumentError as error:
-        sys.exit(f"{function.__name__}: {_missing(function, error)}")
+        hint = "the stages are run by `dvc repro`" if required is None else "see --help"
+        sys.exit(f"{function.__name__}: {_missing(function, error) or f'{error} ({hint})'}")
     except CycloptsError as error:
         hint = "params.yaml" if required is None else "--help and params.yaml"
         sys.exit(f"{function.__name__}: {error} (see {hint})")
     except OSError as error:
         sys.exit(f"{function.__name__}: {error}")
     except KeyboardInterrupt:
-        print(f"{function.__name__}: stopped; the same command goes on from what has finished", file=sys.stderr)
+        how = "; the same command goes on from what has finished" if "DVC_STAGE" in os.environ else ""
+        print(f"{function.__name__}: stopped{how}", file=sys.stderr)
         sys.exit(128 + SIGINT)
 
 
 def _missing(function: Callable[..., None], error: MissingArgumentError) -> str:
-    """What is missing where, in the words of the files from which DVC makes the command."""
+    """Which value is missing where, in the words of the files from which DVC makes the command; nothing for a path."""
     assert error.argument
     key = error.argument.name.removeprefix("--")
     found = [name for name, kind in function.__annotations__.items() if key in getattr(kind, "__annotations__", ())]
     if not found:
-        return f"{error} The stages are run by `dvc repro`; see --help for other commands."
+        return ""
     _, *suggestion = str(error).partition(" Did you mean ")
     parsing = ", or `parsing` from .dvc/config (see `git diff`)" if error.argument.hint is bool else ""
     return f"{found[0]}.{key} is missing from params.yaml{parsing}.{''.join(suggestion)}"

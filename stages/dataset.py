@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 Split = Literal["train", "t10k"]
-OTHER = "`dvc repro download` fetches what the manifest in data/ names"
+HELP = "see docs/dataset.md"
 
 
 def split_files(dataset: Path, split: Split) -> tuple[Path, Path]:
@@ -23,9 +23,9 @@ def read_split(dataset: Path, split: Split) -> tuple[Tensor, Tensor]:
     image_file, label_file = split_files(dataset, split)
     images, labels = read_idx(image_file, 3), read_idx(label_file, 1)
     if images.shape != (len(images), 28, 28) or not len(images):
-        sys.exit(f"{image_file}: of shape {images.shape}, not images of 28x28 pixels; {OTHER}")
+        sys.exit(f"{image_file}: of shape {images.shape}, not images of 28x28 pixels; {HELP}")
     if labels.shape != (len(images),) or labels.max() > 9:
-        sys.exit(f"{label_file}: not a label from 0 to 9 for each of the {len(images)} images; {OTHER}")
+        sys.exit(f"{label_file}: not a label from 0 to 9 for each of the {len(images)} images; {HELP}")
     return torch.from_numpy(images)[:, None], torch.from_numpy(labels).long()
 
 
@@ -34,7 +34,7 @@ def read_idx(file: Path, dimensions: int) -> np.ndarray:
     words = np.fromfile(file, ">u4", count=1 + dimensions).tolist()
     data = np.fromfile(file, np.uint8, offset=4 * len(words))
     if words[:1] != [2048 + dimensions] or len(words) <= dimensions or len(data) != prod(words[1:]):
-        sys.exit(f"{file}: not as many bytes as its IDX header says, or no such header; {OTHER}")
+        sys.exit(f"{file}: not an IDX file of bytes in {dimensions} dimensions, or not all of it; {HELP}")
     return data.reshape(words[1:])
 
 

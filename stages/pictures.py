@@ -6,19 +6,25 @@ import os
 from pathlib import Path
 from stat import S_ISREG
 import sys
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
+from garment import find_garment
 import numpy as np
-from PIL import Image, ImageChops, ImageFilter, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFilter, ImageOps, UnidentifiedImageError
 import torch
 from torch import Tensor
 
 SIZE = (28, 28)  # pixels
-SMALL = (280, 280)  # what a picture is reduced to first
+SMALL = (140, 140)  # what a picture is reduced to first
 BLACK = 5  # the lightest black: JPEG has no exact one
 MOST = 150_000_000  # pixels of a picture in memory, at four bytes each
 CLUTTER = ("Thumbs.db", "desktop.ini")  # left behind by file managers
 Image.MAX_IMAGE_PIXELS = None  # which would refuse large pictures before they are read in small
+
+
+class Picture(NamedTuple):
+    image: Tensor  # uint8 [1, 28, 28]
+    warning: str  # why its answer is not to be trusted; empty where nothing speaks against it
 
 
 def find_pictures(folder: Path) -> list[Path]:
@@ -42,43 +48,36 @@ def printable(path: Path) -> str:
     return str(path) if str(path).isprintable() else repr(str(path))
 
 
-def read_pictures(files: Sequence[Path]) -> tuple[dict[Path, Tensor], list[str]]:
-    """Each picture as uint8 [1, 28, 28], and a line for each of those that cannot be read."""
-    images, errors = {}, []
+def read_pictures(files: Sequence[Path]) -> tuple[dict[Path, Picture], list[str]]:
+    """Each picture, and a line for each of those that cannot be read."""
+    pictures, errors = {}, []
     for file in files:
         try:
-            images[file] = read_picture(file)
+            pictures[file] = read_picture(file)
         except UnidentifiedImageError:
             errors.append(f"{printable(file)}: not a picture in a format that Pillow reads; convert it to JPEG or PNG")
         except Exception as error:  # damaged files raise any
             reason = error.strerror if isinstance(error, OSError) and error.strerror else error
             errors.append(f"{printable(file)}: cannot be read as a picture ({reason}); replace or remove it")
-    return images, errors
+    return pictures, errors
 
 
-def read_picture(file: Path) -> Tensor:
-    """The picture as the dataset has its images: uint8 [1, 28, 28], a bright garment that fills a black square.
+def read_picture(file: Path) -> Picture:
+    """The picture as the dataset has its images: a bright garment that fills a black square.
 
-    After the rule that made the dataset (Xiao et al., 2017, section 2), with a background of any colour: edges close
-    to the corners' colour are trimmed; a pixel is as bright as its lightness is far from the background's; the longer
-    side becomes 28 pixels; outlines are sharpened. A picture of 28x28 pixels on black is taken as it is.
+    After the rule that made the dataset (Xiao et al., 2017, section 2): the longer side becomes 28 pixels, and outlines
+    are sharpened. A picture of 28x28 pixels on black is taken as it is.
     """
     picture = open_picture(file)
-    grey = picture.convert("L")
-    background = int(corner(grey))
-    if picture.size != SIZE or background > BLACK:
-        distances = ImageChops.difference(picture, Image.new("RGB", picture.size, tuple(corner(picture).tolist())))
-        box = distances.point(lambda distance: 255 * (distance > 0.05 * 255)).getbbox()
-        farthest = max(background, 255 - background)
-        grey = grey.crop(box).point(lambda lightness: round(255 * abs(lightness - background) / farthest))
-        grey.thumbnail(SIZE)  # which leaves a thin garment a pixel; what is smaller, pad enlarges
-        grey = ImageOps.pad(grey, SIZE).filter(ImageFilter.UnsharpMask(radius=1, percent=50, threshold=0))
-    return torch.from_numpy(np.array(grey))[None]
-
-
-def corner(picture: Image.Image) -> np.ndarray:
-    """The median of the corners, of each channel where there are several."""
-    return np.median(np.asarray(picture)[[0, 0, -1, -1], [0, -1, 0, -1]], axis=0).astype(int)
+    grey = np.asarray(picture.convert("L"))
+    if picture.size == SIZE and np.median(grey[[0, 0, -1, -1], [0, -1, 0, -1]]) <= BLACK:
+        return Picture(torch.from_numpy(grey.copy())[None], "")
+    brightness, warning = find_garment(np.asarray(picture, np.float32))
+    bright = Image.fromarray(brightness)
+    bright = bright.crop(bright.getbbox())
+    bright.thumbnail(SIZE)  # which leaves a thin garment a pixel; what is smaller, pad enlarges
+    image = ImageOps.pad(bright, SIZE).filter(ImageFilter.UnsharpMask(radius=1, percent=50, threshold=0))
+    return Picture(torch.from_numpy(np.array(image))[None], warning)
 
 
 def open_picture(file: Path) -> Image.Image:

@@ -48,17 +48,18 @@ def predict(
     read, errors = read_pictures(find_pictures(pictures))
     if errors:
         sys.exit("\n".join(errors))
-    inputs = torch.stack([images[predict.index], *read.values()])
+    inputs = torch.stack([images[predict.index], *(picture.image for picture in read.values())])
     network = place(load(model_file, model), compute, device)
     rankings = rank(average_logits(network, inputs.to(device), infer), labels.classes, predict.top)
 
     print(f'Predicted: "{rankings[0][0][0]}", Actual: "{labels.classes[targets[predict.index]]}"')
-    rows = [("file", "rank", "class", "probability")]
+    rows = [("file", "rank", "class", "probability", "warning")]
     cells: list[Image.Image] = []
-    for (file, image), ranking in zip(read.items(), rankings[1:], strict=True):
+    for (file, (image, warning)), ranking in zip(read.items(), rankings[1:], strict=True):
         name = file.relative_to(pictures)
-        print(describe(name, ranking))
-        rows += [(name.as_posix(), str(n), guess, f"{share:.4f}") for n, (guess, share) in enumerate(ranking, start=1)]
+        print(describe(name, ranking, warning))
+        for position, (guess, share) in enumerate(ranking, start=1):
+            rows.append((name.as_posix(), str(position), guess, f"{share:.4f}", warning))
         if len(cells) < CELLS:
             guess, share = ranking[0]
             cells.append(draw_cell(open_picture(file), file.name))
@@ -80,9 +81,10 @@ def rank(logits: Tensor, classes: list[str], top: int) -> list[list[tuple[str, f
     ]
 
 
-def describe(file: Path, ranking: list[tuple[str, float]]) -> str:
+def describe(file: Path, ranking: list[tuple[str, float]], warning: str) -> str:
     """The line that is printed for a picture."""
-    return f"{printable(file)}: " + ", ".join(f'"{guess}" {share:.4f}' for guess, share in ranking)
+    answers = ", ".join(f'"{guess}" {share:.4f}' for guess, share in ranking)
+    return f"{printable(file)}: {answers}" + (f" ({warning})" if warning else "")
 
 
 if __name__ == "__main__":

@@ -81,7 +81,7 @@ def train(
             loss = train_epoch(parallel, optimizers, schedulers, *drawn, train, bar)
             del drawn  # so that the next epoch can use its memory
             if not isfinite(loss):
-                sys.exit(f"The loss is {loss} after epoch {epoch}: lower --learning_rate {train.learning_rate}")
+                sys.exit(f"The loss is {loss} after epoch {epoch}: lower `train.learning_rate`, {train.learning_rate}")
             compute_logits(network, images[:1000])  # which ends a run whose last step has made the weights overflow
             results = {"train_loss": round(loss, 4)} | validate(network, images[size:], labels[size:])
             shown = [f"{name} {value:.4f}" for name, value in results.items() if isfinite(value)]

@@ -11,7 +11,7 @@ import subprocess
 import sys
 
 import numpy as np
-from project import ROOT, Team, Workspace
+from project import ROOT, TUTORIAL, Team, Workspace
 import pytest
 from servers import S3, SSH, Folder
 
@@ -62,9 +62,20 @@ def source(dataset: Path) -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """This Python first on PATH, as DVC needs it; no state, settings or bytecode from outside the tests."""
+    """This Python first on PATH, as DVC needs it; no state, settings or bytecode from outside the tests.
+
+    `make` takes this environment in place of setting one up.
+    """
+    make = tmp_path_factory.mktemp("bin") / "make"
+    stamps = "--assume-old=.venv/installed --assume-old=.venv/installed-tests"
+    make.write_text(
+        f'#!/bin/sh\ntest -e .venv || ln -s {sys.prefix} .venv\nexec {shutil.which("make")} {stamps} "$@"\n'
+    )
+    make.chmod(0o755)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+        patch.setenv("PATH", f"{make.parent}:{Path(sys.executable).parent}:{os.environ['PATH']}")
+        for name in ("MAKEFLAGS", "MAKELEVEL"):  # of the `make test` that may have started this
+            patch.delenv(name, raising=False)
         patch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path_factory.mktemp("dvc-site")))
         patch.setenv("PYTHONDONTWRITEBYTECODE", "1")
         patch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
@@ -86,6 +97,7 @@ def fresh(tmp_path_factory: pytest.TempPathFactory, manifest: Path, source: Path
             (workspace.path / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, workspace.path / name)
     shutil.copy(manifest, workspace.path / "data" / manifest.name)
+    workspace.set(**TUTORIAL)
     workspace.set(
         download={"sources": [source.as_uri()]},
         model={"hidden_size": 32},

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import hashlib
 import os
 from pathlib import Path
+import re
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,11 @@ PARAMS: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "params.yaml").read_t
 LAUNCH = PARAMS.pop("launch")  # which goes into a command, and not to a stage
 STAGES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 RECIPES = {file.name: file.read_text().split() for file in sorted((ROOT / "recipes").iterdir())}
+TUTORIAL: dict[str, dict[str, Any]] = {}  # the values of its recipe, with which the tests run, whatever params.yaml has
+for option in RECIPES["tutorial"]:
+    section, key, value = re.split("[.=]", option.removeprefix("--set-param="), maxsplit=2)
+    TUTORIAL.setdefault(section, {})[key] = yaml.safe_load(value)
+    PARAMS[section][key] = yaml.safe_load(value)
 CHECK = (sys.executable, str(ROOT / "tools" / "check.py"))
 PINS = {"pyproject.toml": ["project.dependencies"]}
 
@@ -110,13 +116,6 @@ class Workspace:
         )
         assert (done.returncode == 0) is ok, done.stdout
         return done.stdout
-
-    def make(self, target: str, ok: bool = True) -> str:
-        """Run `make`, with this environment in place of one of its own."""
-        environment = self.path / ".venv"
-        if not environment.exists():
-            environment.symlink_to(sys.prefix)
-        return self.run("make", "--assume-old=.venv/installed", target, ok=ok)
 
     def as_user(self, user: int, group: int = 65534) -> "Workspace":
         """The same as another user sees it, who may read all, but write only what is hers."""

@@ -30,7 +30,7 @@ def fill(disk: Path, free: int) -> None:
 
 
 def fails(workspace: Workspace) -> None:
-    printed = workspace.make("repro", ok=False)
+    printed = workspace.run("make", "repro", ok=False)
     assert "No space left on device" in printed
     assert "Traceback" not in printed
 
@@ -47,7 +47,7 @@ def test_the_next_run_with_space_ends_with_the_same_bytes(fresh: Workspace, fini
         fill(disk, free)
         fails(workspace)
     (disk / "filler").unlink()
-    workspace.make("repro")
+    workspace.run("make", "repro")
     assert results(workspace) == results(finished)
 
 

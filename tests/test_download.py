@@ -80,6 +80,7 @@ class Encoded(Handler):
 
 @pytest.fixture(scope="module")
 def server(source: Path) -> Iterator[str]:
+    Handler.released.clear()
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(source))) as server:
         threading.Thread(target=server.serve_forever).start()
         yield f"http://127.0.0.1:{server.server_port}"

@@ -72,7 +72,7 @@ def test_make_repro_mends_a_torn_lock(part: float | str, workspace: Workspace, f
     lock = workspace.path / "dvc.lock"
     whole = lock.read_text()
     lock.write_text(whole[: whole.index(part) + len(part) if isinstance(part, str) else int(part * len(whole))])
-    assert ran(workspace.make("repro")) == []
+    assert ran(workspace.run("make", "repro")) == []
     assert results(workspace) == results(finished)
 
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+import re
 import subprocess
 
 from project import STAGES, Workspace, ran
@@ -22,7 +23,7 @@ def test_a_merge_of_two_values_runs_only_what_neither_branch_had(markers: bool, 
         workspace.commit(f"Change {branch}")
     assert "dvc.lock" in workspace.run("git", "merge", "momentum", ok=False)
     assert ("<<<<<<<" in (workspace.path / "dvc.lock").read_text()) is markers
-    assert ran(workspace.make("repro")) == ["evaluate", "predict"]
+    assert ran(workspace.run("make", "repro")) == ["evaluate", "predict"]
     workspace.run("git", "commit", "--quiet", "--all", "--message", "Merge branch momentum")
     assert workspace.run("git", "status", "--porcelain") == ""
     changed = json.loads(workspace.run("dvc", "params", "diff", "main", "--json"))["params.yaml"]
@@ -30,7 +31,7 @@ def test_a_merge_of_two_values_runs_only_what_neither_branch_had(markers: bool, 
         "train.momentum": 0.5,
         "infer.test_time_flip": True,
     }
-    assert ran(workspace.make("repro")) == []
+    assert ran(workspace.run("make", "repro")) == []
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def clone(workspace: Workspace, tmp_path: Path) -> Workspace:
         text = text.replace(out["md5"], out["md5"][::-1])
     lock.write_text(text)
     metrics = workspace.path / "metrics.json"
-    metrics.write_text(metrics.read_text().replace('"loss": 0.', '"loss": 0.9'))
+    metrics.write_text(json.dumps(json.loads(metrics.read_text()) | {"loss": 0.9}))
     workspace.commit("Results of another machine")
     clone = Workspace(tmp_path / "newcomer")
     subprocess.run(["git", "clone", "--quiet", workspace.path, clone.path], check=True)
@@ -50,7 +51,7 @@ def clone(workspace: Workspace, tmp_path: Path) -> Workspace:
 
 
 def test_results_of_this_machine_are_committed_once_and_then_come_from_the_cache(clone: Workspace) -> None:
-    assert sorted(ran(clone.make("repro"))) == sorted(STAGES)
+    assert sorted(ran(clone.run("make", "repro"))) == sorted(STAGES)
     assert clone.run("git", "status", "--porcelain").split() == ["M", "dvc.lock", "M", "metrics.json"]
     clone.run("git", "commit", "--all", "--message", "Results of this machine")
     assert ran(clone.run("dvc", "exp", "run", "--set-param", "train.momentum=0.5")) != []
@@ -61,7 +62,7 @@ def test_results_of_this_machine_are_committed_once_and_then_come_from_the_cache
 
     printed = clone.run("dvc", "metrics", "diff", "HEAD~1")
     assert "failed to load some metrics for following revisions: 'HEAD~1'" in printed
-    assert "metrics.json   loss                 0.9000" in printed
+    assert re.search(r"metrics\.json +loss +0\.9 ", printed)
     missing = "`dvc fetch --all-commits` brings what the remote has): curves.csv of HEAD~1"
     assert missing in clone.run("python", "tools/report.py", "HEAD~1")
     assert missing in (clone.path / "report.html").read_text()

@@ -100,6 +100,18 @@ def test_a_picture_that_cannot_be_read_is_named_and_nothing_is_written(
     assert not any((tmp_path / name).exists() for name in OUTPUTS)
 
 
+def test_a_warning_stands_beside_the_answer(
+    dataset: Path, model: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("RGB", (100, 100), "white").save(pictures / "0.png")
+    predicted(dataset, model, pictures, top=1)
+    assert re.search(r'^0\.png: "class \d" [\d.]+ \(nothing in it\)$', capsys.readouterr().out, re.MULTILINE)
+    with (tmp_path / "predictions.csv").open() as file:
+        assert [row["warning"] for row in csv.DictReader(file)] == ["nothing in it", "", ""]
+    printed, _ = classify(pictures, model, "0.png", "1.png", "--hidden_size=32", "--json")
+    assert [json.loads(line)["warning"] for line in printed.splitlines()] == ["nothing in it", ""]
+
+
 def test_an_index_outside_the_test_split_is_refused(dataset: Path, model: Path, pictures: Path, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="--index 200: the test split has the images 0 to 199"):
         predicted(dataset, model, pictures, index=200)
@@ -110,7 +122,7 @@ def test_a_folder_without_pictures_gives_an_empty_table_and_says_so(
 ) -> None:
     (tmp_path / "pictures").mkdir()
     predicted(dataset, model, tmp_path / "pictures")
-    assert (tmp_path / "predictions.csv").read_text() == "file,rank,class,probability\n"
+    assert (tmp_path / "predictions.csv").read_text() == "file,rank,class,probability,warning\n"
     assert "pictures: no pictures in it" in capsys.readouterr().out
 
 

@@ -11,7 +11,7 @@ import psutil
 import pytest
 import torch
 
-# As the README says; setpriv makes torchrun end with DVC.
+# As docs/more-machines.md says; setpriv makes torchrun end with DVC.
 TORCHRUN = "setpriv --pdeathsig KILL torchrun --standalone --nproc-per-node 2 --local-ranks-filter 0"
 
 

@@ -135,6 +135,16 @@ def test_a_chart_without_values_is_left_out(compared: Path, shared: Workspace) -
     assert page.count("data:image/png") == 2
 
 
+def test_another_picture_is_a_difference(workspace: Workspace) -> None:
+    pictures = workspace.path / "data" / "pictures"
+    shutil.copy(pictures / "bag.png", pictures / "other.png")
+    workspace.run("dvc", "repro")
+    workspace.run("python", ROOT / "tools" / "report.py", "HEAD")
+    page = (workspace.path / "report.html").read_text()
+    assert "Nothing differs" not in page
+    assert page.count("data:image/png") == 4
+
+
 def test_a_commit_that_is_not_there_is_an_error(compared: Path, shared: Workspace) -> None:
     printed = shared.run("python", ROOT / "tools" / "report.py", "nowhere", ok=False)
     assert "nowhere" in printed

@@ -66,10 +66,10 @@ def test_the_story_of_two_clones(team: Team, ann: Workspace) -> None:
 @pytest.mark.parametrize("shared", [False, True], ids=["without the setting", "with it"])
 def test_two_users_of_a_group_push_into_its_folder(shared: bool, finished: Workspace, tmp_path: Path) -> None:
     group, store = 2000, tmp_path / "store"
+    people = [finished.copy(tmp_path / str(user)).as_user(user, group) for user in (1001, 1002)]
     store.mkdir()
     os.chown(store, -1, group)
     store.chmod(0o2775)
-    people = [finished.copy(tmp_path / str(user)).as_user(user, group) for user in (1001, 1002)]
     for person, user in zip(people, (1001, 1002), strict=True):
         for path in (person.path, *person.path.rglob("*")):
             os.chown(path, user, group, follow_symlinks=False)

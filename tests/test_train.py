@@ -144,7 +144,7 @@ def test_validation_images_are_the_last_ones_and_not_trained_on(
 
 
 def test_a_diverged_training_is_refused(dataset: Path, tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match=r"The loss is (nan|inf) after epoch 1: lower --learning_rate 1e\+20"):
+    with pytest.raises(SystemExit, match=r"The loss is (nan|inf) after epoch 1: lower `train.learning_rate`, 1e\+20"):
         trained(dataset, tmp_path, replace(TRAIN, learning_rate=1e20))
     assert not (tmp_path / "checkpoint").exists()
 

@@ -11,14 +11,13 @@ from signal import SIG_DFL, SIGPIPE, signal
 import sys
 from typing import Annotated, Any
 
+sys.path.append(str(Path(__file__).parent.parent / "stages"))
+
+from command import run  # which says what to do where the packages are missing, and so comes before them
+from compute import Compute, place, set_up
 from cyclopts import Parameter
 from cyclopts.config import Yaml
 from cyclopts.help import DefaultFormatter, HelpPanel
-
-sys.path.append(str(Path(__file__).parent.parent / "stages"))
-
-from command import run
-from compute import Compute, place, set_up
 from infer import Infer, Labels, average_logits, load
 from model import Model
 from pictures import find_pictures, read_pictures
@@ -52,10 +51,12 @@ def classify(
     read, errors = read_pictures(files)
     if read:
         network = place(load(model_file, model), compute, device)
-        rankings = rank(average_logits(network, torch.stack([*read.values()]).to(device), infer), labels.classes, top)
-        for file, ranking in zip(read, rankings, strict=True):
+        inputs = torch.stack([picture.image for picture in read.values()])
+        rankings = rank(average_logits(network, inputs.to(device), infer), labels.classes, top)
+        for (file, (_, warning)), ranking in zip(read.items(), rankings, strict=True):
             answers = [{"class": guess, "probability": round(share, 4)} for guess, share in ranking]
-            print(dumps({"file": str(file), "classes": answers}) if json else describe(file, ranking))
+            row = {"file": str(file), "classes": answers, "warning": warning}
+            print(dumps(row) if json else describe(file, ranking, warning))
     sys.exit("\n".join(errors) or None)
 
 

@@ -35,7 +35,8 @@ def report(base: str = "main", /) -> None:
     """Write report.html, which compares the workspace with the commit `base`."""
     metrics = compare(dvc("metrics", "diff", base, "--all"))
     values = compare(dvc("params", "diff", base, "--all"))
-    same = all(new == old for *_, new, old in metrics + values)
+    results = ("dvc.lock", "metrics.json", "params.yaml", "pyproject.toml")
+    same = not subprocess.run(["git", "diff", "--quiet", base, "--", *results]).returncode
     with TemporaryDirectory() as folder:
         plots = dvc("plots", "diff", *([] if same else [base]), "--out", folder)
         drawn = [(name, plot) for name, parts in plots["data"].items() for plot in parts]
