@@ -1,6 +1,7 @@
-"""Prints the accuracy of model.pth on test images, and on photographs made of them.
+"""Prints the accuracy of model.pth on photographs, sorted into a folder for each class, or on synthetic ones.
 
-PYTHONPATH=stages:tools python benchmarks/photos.py
+PYTHONPATH=stages:tools python benchmarks/photos.py my-photos   # my-photos/Ankle boot/….jpg, my-photos/Bag/….jpg, …
+PYTHONPATH=stages:tools python benchmarks/photos.py             # large noisy pictures made of test images
 """
 
 from pathlib import Path
@@ -9,25 +10,71 @@ from tempfile import TemporaryDirectory
 
 import cyclopts
 from dataset import read_split
+from dvc.api import params_show
+from evaluate import rate, reliability
+from grid import draw_cell, write_grid
 import numpy as np
-from pictures import read_pictures
+from pictures import find_pictures, open_picture, read_pictures
 from PIL import Image
-from recipe import accuracy
+from recipe import accuracy, answer
 import torch
 
+SHEET = Path("photos.png")
 
-def photos(*, count: int = 500) -> None:
-    """Fails if the first `count` test images lose more than 3 points of accuracy as photographs."""
+
+def photos(folder: Path | None = None, /, *, count: int = 500) -> None:
+    """Measure the photographs in `folder`, and draw them into photos.png.
+
+    Without a folder, fail if the first `count` test images lose more than 3 points of accuracy as photographs.
+    """
+    if folder:
+        measure(folder)
+        return
     images, labels = (tensor[:count] for tensor in read_split(Path("data/FashionMNIST"), "t10k"))
     random = np.random.default_rng(0)
-    with TemporaryDirectory() as folder:
-        files = [Path(folder, f"{number}.jpg") for number in range(count)]
+    with TemporaryDirectory() as scratch:
+        files = [Path(scratch, f"{number}.jpg") for number in range(count)]
         for file, image in zip(files, images, strict=True):
             photograph(image[0].numpy(), random).save(file, quality=int(random.integers(70, 96)))
         pictures = torch.stack([picture.image for picture in read_pictures(files)[0].values()])
     accuracies = [accuracy(inputs, labels) for inputs in (images, pictures)]
     print("accuracy on {} test images {:.4f}, on photographs of them {:.4f}".format(count, *accuracies))
     sys.exit(accuracies[0] - accuracies[1] > 0.03)
+
+
+def measure(folder: Path) -> None:
+    """Print accuracy, by warning, by class and by confidence; a folder's name is its class, "-" in the place of "/"."""
+    names = params_show()["labels"]["classes"]
+    folders = {name.replace("/", "-"): label for label, name in enumerate(names)}
+    if unknown := sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name not in folders):
+        sys.exit(f"{folder}: {', '.join(unknown)}: no class; name a folder for each of {', '.join(folders)}")
+    read, errors = read_pictures(find_pictures(folder))
+    print(*errors, sep="\n", file=sys.stderr)
+    if not read:
+        sys.exit(f"{folder}: no photographs")
+    labels = torch.tensor([folders[file.relative_to(folder).parts[0]] for file in read])
+    confidences, guesses = answer(torch.stack([picture.image for picture in read.values()])).softmax(1).max(1)
+    right = guesses == labels
+    warned = torch.tensor([bool(picture.warning) for picture in read.values()])
+    print("| photographs | number | accuracy |")
+    for name, rows in {"all": warned | True, "without a warning": ~warned, "with a warning": warned}.items():
+        print(f"| {name} | {int(rows.sum())} | {right[rows].double().mean():.3f} |")
+    print("| class | number | precision | recall | F1 | |")
+    for name, precision, recall, f1 in rate(names, labels, guesses):
+        if (own := labels == names.index(name)).any():
+            wrong = [names[guess] for guess in guesses[own & ~right].tolist()]
+            most = max(set(wrong), key=wrong.count) if wrong else "nothing"
+            print(f"| {name} | {int(own.sum())} | {precision} | {recall} | {f1} | most often taken for {most} |")
+    print("| mean confidence | number | accuracy |")
+    for confidence, share, size in reliability(confidences, right, bins=5):
+        print(f"| confidence {confidence:.2f} | {size} | {share:.3f} |")
+    cells = []
+    for number, (file, picture) in enumerate(read.items()):
+        cells.append(draw_cell(open_picture(file), f"{names[labels[number]]}\n{picture.warning}"))
+        caption = f"{'' if right[number] else 'not '}{names[guesses[number]]}\n{confidences[number]:.0%}"
+        cells.append(draw_cell(Image.fromarray(picture.image[0].numpy()), caption))
+    write_grid(SHEET, cells)
+    print(f"Wrote {SHEET}")
 
 
 def photograph(image: np.ndarray, random: np.random.Generator) -> Image.Image:

@@ -15,7 +15,9 @@ import pytest
 import yaml
 
 TRACKED = subprocess.check_output(["git", "ls-files"], cwd=ROOT, text=True).splitlines()
-DATA = [name for name in TRACKED if name.startswith("data/") and not name.endswith((".gitignore", ".LICENSE"))]
+DATA = [
+    name for name in TRACKED if name.startswith("data/") and not name.endswith((".gitignore", ".gitkeep", ".LICENSE"))
+]
 CODE = [name for name in TRACKED if name.startswith("stages/")]
 NEITHER = [
     "Makefile",
