@@ -36,7 +36,8 @@ def load(file: Path, model: Model) -> nn.Module:
             raise TypeError  # load_state_dict would convert them
         network.load_state_dict(weights)
     except OSError as error:
-        sys.exit(f"{file}: {error.strerror or error}; `dvc repro train` makes it, `dvc pull {file}` fetches it")
+        reason = error.strerror or error
+        sys.exit(f"{file}: {reason}; `dvc repro train` makes it, or `dvc pull {file}` fetches it if it was pushed")
     except Exception:  # a damaged pickle can raise any
         sys.exit(
             f"{file}: not the weights of {model.network} (hidden_size {model.hidden_size}, width {model.width}, "

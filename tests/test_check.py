@@ -1,4 +1,4 @@
-"""`make check` names each flipped byte, and what it says heals it does."""
+"""`make check` names each flipped byte, and the command that it names heals it."""
 
 from faults import flip
 from project import CHECK, Workspace, cached, ran, results

@@ -148,6 +148,12 @@ def test_a_python_without_the_packages_says_so(script: str) -> None:
     assert "`. .venv/bin/activate`" in done.stderr
 
 
+def test_make_does_without_a_setting_of_python_that_hides_our_modules(workspace: Workspace) -> None:
+    workspace.environment["PYTHONSAFEPATH"] = "1"
+    workspace.set(predict={"top": 2})
+    assert ran(workspace.run("make", "repro")) == ["predict"]
+
+
 def test_a_lost_setting_of_dvc_is_named(workspace: Workspace) -> None:
     (workspace.path / ".dvc" / "config").write_text("")
     assert "is missing from params.yaml, or `parsing` from .dvc/config" in workspace.run("dvc", "repro", ok=False)

@@ -1,13 +1,16 @@
-"""The report is one file that a browser without a network shows whole, on a desk and a phone, by day and by night."""
+"""The report is one file that a browser without a network shows whole, on a desk and a phone, light and dark."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+import math
 from pathlib import Path
 import shutil
 
+import numpy as np
 from playwright.sync_api import Browser, Page, sync_playwright
 from project import ROOT, Workspace
 import pytest
+from report import compare_answers
 
 CHROMIUM = shutil.which("google-chrome") or shutil.which("chromium")
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="needs Chrome, or Debian's package chromium")
@@ -76,6 +79,7 @@ def test_values_and_metrics_stand_beside_those_of_the_other_commit(page: Page) -
     assert "train_loss ↓" in changed
     assert "train.epochs" not in changed
     assert "torch==" in page.inner_text("body")
+    assert "exact McNemar test" in page.inner_text("body")
 
 
 def test_the_confusion_matrix_has_its_counts_and_a_curve_that_is_not_there_no_legend(page: Page) -> None:
@@ -133,6 +137,30 @@ def test_a_chart_without_values_is_left_out(compared: Path, shared: Workspace) -
     assert "validation_loss" not in page
     assert "Nothing differs from HEAD." in page
     assert page.count("data:image/png") == 2
+
+
+@pytest.mark.parametrize(("gained", "lost"), [(0, 0), (0, 1), (3, 9), (10, 30), (40, 10), (500, 450)])
+def test_whether_a_difference_could_be_chance_is_the_exact_test_of_mcnemar(gained: int, lost: int) -> None:
+    right, wrong = ["Bag", "Bag"], ["Bag", "Coat"]
+    new = [right] * gained + [wrong] * lost + [right] * 700 + [wrong] * 300
+    old = [wrong] * gained + [right] * lost + [right] * 700 + [wrong] * 300
+    discordant = gained + lost
+    tail = sum(math.comb(discordant, k) for k in range(min(gained, lost) + 1)) / 2**discordant
+    chance = min(1.0, 2 * tail)
+    said = compare_answers(new, old, "main")
+    assert f"(p = {chance:.2g}, exact McNemar test)" in said
+    assert f"differs by {(gained - lost) / len(new):+.4f} " in said
+    assert f"{gained} test images are answered rightly only here, {lost} only by main" in said
+    assert ("could be chance" in said) is (chance > 0.05)
+
+
+def test_the_interval_is_that_of_the_mean_of_the_paired_differences() -> None:
+    differences = np.array([1] * 40 + [-1] * 10 + [0] * 950)
+    new = [["Bag", "Bag" if each == 1 else "Coat"] for each in differences]
+    old = [["Bag", "Bag" if each == -1 else "Coat"] for each in differences]
+    spread = 1.96 * differences.std() / len(differences) ** 0.5
+    expected = f"interval {differences.mean() - spread:+.4f} to {differences.mean() + spread:+.4f})"
+    assert expected in compare_answers(new, old, "main")
 
 
 def test_another_picture_is_a_difference(workspace: Workspace) -> None:

@@ -5,6 +5,8 @@ python tools/report.py main
 
 import ast
 import base64
+from contextlib import suppress
+import csv
 import json
 from pathlib import Path
 import re
@@ -14,7 +16,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import cyclopts
+from dvc.api import read
+from dvc.exceptions import DvcException
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from scipy.stats import binomtest
 import vl_convert
 
 CHART = {
@@ -42,6 +47,12 @@ def report(base: str = "main", /) -> None:
         drawn = [(name, plot) for name, parts in plots["data"].items() for plot in parts]
         charts = [adapt(plot["content"]) for _, plot in drawn if plot["type"] == "vega"]
         pictures = [(name, plot["revisions"][0], embed(plot["url"])) for name, plot in drawn if plot["type"] == "image"]
+    answers = ""
+    with suppress(DvcException):  # only another cache may have them
+        new = read_answers(Path("confusion.csv").read_text())
+        old = read_answers(read("confusion.csv", rev=base))
+        if [actual for actual, _ in new] == [actual for actual, _ in old]:
+            answers = compare_answers(new, old, base)
     missing = sorted({f"{error['source']} of {error['rev']}" for error in plots.get("errors", [])})
     left_out = f"{LEFT_OUT} {', '.join(missing)}" if missing else ""
     if left_out:
@@ -57,6 +68,7 @@ def report(base: str = "main", /) -> None:
         metrics=metrics,
         values=values,
         same=same,
+        answers=answers,
         # A chart may have no values: that of the images held out, where none are.
         charts=[vl_convert.vegalite_to_svg(chart, config=CHART) for chart in charts if chart["data"]["values"]],
         pictures=pictures,
@@ -117,6 +129,29 @@ def adapt(chart: dict[str, Any]) -> dict[str, Any]:
         if chart["encoding"]["x"]["field"] == "epoch":
             chart["encoding"]["x"]["axis"] = {"tickMinStep": 1, "format": "d"}
     return chart
+
+
+def compare_answers(new: list[list[str]], old: list[list[str]], base: str) -> str:
+    """Whether two models differ by more than chance, from the rows of confusion.csv: actual and predicted class.
+
+    The exact test of McNemar (1947), on the images that one answers rightly and the other one does not.
+    """
+    pairs = [(here[0] == here[1], there[0] == there[1]) for here, there in zip(new, old, strict=True)]
+    gained, lost = pairs.count((True, False)), pairs.count((False, True))
+    chance = float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+    difference = (gained - lost) / len(pairs)
+    spread = 1.96 * ((gained + lost) / len(pairs) - difference**2) ** 0.5 / len(pairs) ** 0.5
+    low, high = difference - spread, difference + spread
+    return (
+        f"The accuracy differs by {difference:+.4f} (95 % interval {low:+.4f} to {high:+.4f}): "
+        f"{gained} test images are answered rightly only here, {lost} only by {base}. "
+        f"That {'could be' if chance > 0.05 else 'is hardly'} chance (p = {chance:.2g}, exact McNemar test)."
+    )
+
+
+def read_answers(text: str) -> list[list[str]]:
+    """The rows of confusion.csv."""
+    return list(csv.reader(text.splitlines()))[1:]
 
 
 def embed(picture: str) -> str:
