@@ -179,7 +179,7 @@ def test_a_commit_that_is_not_there_is_an_error(compared: Path, shared: Workspac
     assert "report: `dvc metrics diff nowhere" in printed
 
 
-if __name__ == "__main__":  # after `make report`: draws the picture in the README
+if __name__ == "__main__":  # after `make report`, with PYTHONPATH=tools: draws the picture in the README
     with chromium() as browser:
         page = browser.new_page(viewport={"width": 1220, "height": 780})
         page.goto((ROOT / "report.html").as_uri())
