@@ -46,18 +46,20 @@ def measure(folder: Path) -> None:
     """Print accuracy, by warning, by class and by confidence; a folder's name is its class, "-" in the place of "/"."""
     names = params_show()["labels"]["classes"]
     folders = {name.replace("/", "-"): label for label, name in enumerate(names)}
-    if unknown := sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name not in folders):
+    places = {file: file.relative_to(folder).parts[0] for file in find_pictures(folder)}
+    if unknown := sorted(set(places.values()) - folders.keys()):
         sys.exit(f"{folder}: {', '.join(unknown)}: no class; name a folder for each of {', '.join(folders)}")
-    read, errors = read_pictures(find_pictures(folder))
-    print(*errors, sep="\n", file=sys.stderr)
+    read, errors = read_pictures(list(places))
+    for error in errors:
+        print(error, file=sys.stderr)
     if not read:
         sys.exit(f"{folder}: no photographs")
-    labels = torch.tensor([folders[file.relative_to(folder).parts[0]] for file in read])
+    labels = torch.tensor([folders[places[file]] for file in read])
     confidences, guesses = answer(torch.stack([picture.image for picture in read.values()])).softmax(1).max(1)
     right = guesses == labels
     warned = torch.tensor([bool(picture.warning) for picture in read.values()])
     print("| photographs | number | accuracy |")
-    for name, rows in {"all": warned | True, "without a warning": ~warned, "with a warning": warned}.items():
+    for name, rows in {"all": torch.ones_like(warned), "without a warning": ~warned, "with a warning": warned}.items():
         print(f"| {name} | {int(rows.sum())} | {right[rows].double().mean():.3f} |")
     print("| class | number | precision | recall | F1 | |")
     for name, precision, recall, f1 in rate(names, labels, guesses):

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+import shutil
 import struct
 import subprocess
 import sys
@@ -261,6 +262,16 @@ def test_each_picture_that_cannot_be_read_has_a_line_with_its_reason(photo: Imag
         assert line.startswith(f"{file}: " if "," not in file.name else f"{str(file)!r}: ")
         assert reason in line
         assert line.endswith("; replace or remove it") or reason == other
+
+
+def test_a_photograph_that_lies_in_no_folder_of_a_class_is_named(workspace: Workspace) -> None:
+    bag = workspace.path / "data" / "pictures" / "bag.png"
+    for name in ("Bag/bag.png", "Bags/bag.png", "bag.png"):
+        (workspace.path / "my-photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(bag, workspace.path / "my-photos" / name)
+    workspace.environment["PYTHONPATH"] = "stages:tools"
+    printed = workspace.run("python", "benchmarks/photos.py", "my-photos", ok=False)
+    assert printed.startswith("my-photos: Bags, bag.png: no class; name a folder for each of T-shirt-top, Trouser, ")
 
 
 def test_pictures_are_found_by_path_without_what_is_no_picture(tmp_path: Path) -> None:
