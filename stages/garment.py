@@ -36,11 +36,12 @@ def measure_distances(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     rows, columns = np.mgrid[:height, :width]
     plane = np.stack([np.ones((height, width)), rows / height, columns / width], axis=-1)
     border = (rows % max(1, height - 1) == 0) | (columns % max(1, width - 1) == 0)
-    slopes = np.stack([np.median(pixels[border], axis=0), np.zeros(3), np.zeros(3)])
+    places, colours = plane[border], pixels[border]
+    slopes = np.stack([np.median(colours, axis=0), np.zeros(3), np.zeros(3)])
     for _ in range(3):
-        errors = np.abs(pixels[border] - plane[border] @ slopes).max(-1)
+        errors = np.abs(colours - places @ slopes).max(-1)
         nearest = errors <= np.median(errors)
-        slopes, *_ = np.linalg.lstsq(plane[border][nearest], pixels[border][nearest])
+        slopes, *_ = np.linalg.lstsq(places[nearest], colours[nearest])
     return np.abs(pixels - (plane @ slopes).clip(0, 255)).max(-1), border
 
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 
 import numpy as np
-from project import ROOT, TUTORIAL, Team, Workspace
+from project import ROOT, TUTORIAL, Team, Workspace, idx
 import pytest
 from servers import S3, SSH, Folder
 
@@ -34,8 +34,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
             image[4 + 2 * label : 6 + 2 * label] = 255
             image[[0, -1]] = image[:, [0, -1]] = 0
         for kind, array in {"images-idx3": images, "labels-idx1": labels}.items():
-            header = np.array([2048 + array.ndim, *array.shape], ">i4")
-            (folder / "raw" / f"{split}-{kind}-ubyte").write_bytes(header.tobytes() + array.tobytes())
+            (folder / "raw" / f"{split}-{kind}-ubyte").write_bytes(idx(array))
     return folder
 
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from typing import Any
 
+import numpy as np
 import pytest
 from servers import Folder
 import yaml
@@ -24,8 +25,7 @@ RECIPES = {file.name: file.read_text().split() for file in sorted((ROOT / "recip
 TUTORIAL: dict[str, dict[str, Any]] = {}  # the values of its recipe, with which the tests run, whatever params.yaml has
 for option in RECIPES["tutorial"]:
     section, key, value = re.split("[.=]", option.removeprefix("--set-param="), maxsplit=2)
-    TUTORIAL.setdefault(section, {})[key] = yaml.safe_load(value)
-    PARAMS[section][key] = yaml.safe_load(value)
+    TUTORIAL.setdefault(section, {})[key] = PARAMS[section][key] = yaml.safe_load(value)
 CHECK = (sys.executable, str(ROOT / "tools" / "check.py"))
 PINS = {"pyproject.toml": ["project.dependencies"]}
 
@@ -90,6 +90,11 @@ def downstream(first: str) -> set[str]:
         if {out for each in found for out in outputs(each)} & set(inputs(stage)):
             found.add(stage)
     return found
+
+
+def idx(array: np.ndarray, kind: int = 8) -> bytes:
+    """The array in the IDX format, whose kind 8 is of bytes."""
+    return bytes([0, 0, kind, array.ndim]) + np.array(array.shape, ">i4").tobytes() + array.tobytes()
 
 
 @dataclass

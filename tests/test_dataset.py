@@ -5,14 +5,10 @@ import shutil
 
 from dataset import read_split, split_files
 import numpy as np
+from project import idx
 import pytest
 
 IMAGES, LABELS = 0, 1
-
-
-def idx(array: np.ndarray, kind: int = 8) -> bytes:
-    """The array in the IDX format."""
-    return bytes([0, 0, kind, array.ndim]) + np.array(array.shape, ">i4").tobytes() + array.tobytes()
 
 
 NO_IDX = "not an IDX file of bytes"
