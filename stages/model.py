@@ -5,13 +5,14 @@ from typing import Annotated, Literal
 
 from command import number, section
 from dataset import to_floats
+import published
 import torch
 from torch import Tensor, nn
 
 
 @section
 class Model:
-    network: Literal["mlp", "cnn", "resnet"]
+    network: Literal["mlp", "cnn", "resnet", published.Name]
     hidden_size: Annotated[int, number(gte=1, lte=10_000)]
     width: Annotated[int, number(gte=2, lte=1024)]
     blocks: Annotated[int, number(gte=0, lte=100)]
@@ -26,6 +27,8 @@ def build(model: Model) -> nn.Module:
             network = cnn(model.width)
         case "resnet":
             network = resnet(model.width, model.blocks)
+        case name:
+            network = published.build(name)
     return network.to(memory_format=torch.channels_last)
 
 

@@ -1,0 +1,104 @@
+"""model.pth, metrics.json, classes.csv, stages/model-card.md → model.onnx, model.onnx.md."""
+
+from dataclasses import asdict
+import json
+from pathlib import Path
+from string import Template
+
+from command import run
+from compute import Compute
+from dataset import to_floats
+from files import write
+from infer import Infer, Labels, load, views
+from model import Model
+import onnx_ir
+from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+import torch
+from torch import Tensor, nn
+from train import Train
+
+MEANING = {
+    "input": "images: uint8 [N, 28, 28], from 0 for black to 255 for white; a bright garment that fills a black square",
+    "output": "probabilities: float32 [N, 10], of the classes in their order",
+}
+
+
+def export(
+    model_file: Path,
+    metrics_file: Path,
+    classes_file: Path,
+    template_file: Path,
+    onnx_file: Path,
+    card_file: Path,
+    /,
+    *,
+    train: Train,
+    infer: Infer,
+    labels: Labels,
+    model: Model,
+    compute: Compute,
+) -> None:
+    """Write the model as one file that needs no other, and its model card."""
+    network = load(model_file, model)
+    metrics = json.loads(metrics_file.read_text())
+    sections = {"train": train, "infer": infer, "model": model, "compute": compute}
+    values = {name: asdict(section) for name, section in sections.items()}
+    known = {"classes": labels.classes, "metrics": metrics, "values": values}
+    write(onnx_file, to_onnx(Classifier(network, infer), MEANING | {key: json.dumps(known[key]) for key in known}))
+
+    fields = {f"{section}.{key}": value for section, keys in values.items() for key, value in keys.items()}
+    card = Template(template_file.read_text()).substitute(
+        metrics,
+        file=onnx_file.name,
+        network=model.network,
+        weights=f"{sum(weights.numel() for weights in network.parameters()):,}",
+        classes=", ".join(labels.classes),
+        table=markdown([line.split(",") for line in classes_file.read_text().splitlines()]),
+        values=markdown([["value", ""], *([name, json.dumps(value)] for name, value in fields.items())]),
+        torch=torch.__version__.partition("+")[0],
+    )
+    write(card_file, card.encode())
+    print(f"Wrote {onnx_file} and {card_file}")
+
+
+class Classifier(nn.Module):
+    """What is exported: uint8 images [N, 28, 28] to the probabilities [N, 10] that `evaluate` finds."""
+
+    def __init__(self, network: nn.Module, infer: Infer) -> None:
+        super().__init__()
+        self.network = network
+        self.infer = infer
+
+    def forward(self, images: Tensor) -> Tensor:
+        seen = views(images[:, None], self.infer)
+        logits = self.network(to_floats(torch.cat(seen)))
+        return logits.unflatten(0, (len(seen), -1)).mean(0).softmax(1)
+
+
+def to_onnx(classifier: nn.Module, metadata: dict[str, str]) -> bytes:
+    """The classifier in the ONNX format, without what differs between machines: folders, and how PyTorch was built."""
+    example = torch.zeros(2, 28, 28, dtype=torch.uint8)
+    program = torch.onnx.export(
+        classifier.eval(),
+        (example,),
+        input_names=["images"],
+        output_names=["probabilities"],
+        dynamic_shapes=({0: "N"},),
+        verbose=False,
+    )
+    assert program
+    exported = program.model
+    ClearMetadataAndDocStringPass()(exported)
+    exported.producer_version = torch.__version__.partition("+")[0]
+    exported.metadata_props.update(metadata)
+    return onnx_ir.to_proto(exported).SerializeToString(deterministic=True)
+
+
+def markdown(rows: list[list[str]]) -> str:
+    """A table of Markdown; the first row is its head."""
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([lines[0], "|---" * len(rows[0]) + "|", *lines[1:]])
+
+
+if __name__ == "__main__":
+    run(export)
