@@ -17,6 +17,9 @@ repro: .venv/installed  ## runs download, train, evaluate and predict, as far as
 $(RECIPES): .venv/installed  ## runs that recipe as an experiment; OPTIONS="-S train.seed=1" changes a value of it
 	.venv/bin/dvc exp run $$(cat recipes/$@) $(OPTIONS)
 
+export: .venv/installed  ## adds the stage that writes the model as one file for use elsewhere, and runs it
+	.venv/bin/dvc exp run -S 'export.files=[model.onnx]' $(OPTIONS)
+
 report: repro .venv/installed-tests  ## draws report.html: this workspace beside main, or beside another commit with BASE=COMMIT
 	.venv/bin/python tools/report.py $(BASE)
 
@@ -50,4 +53,4 @@ bench: repro .venv/installed-tests  ## prints tables of times, memory and growth
 # The time of the newest file that it is made from, for a clock may have been ahead.
 STAMP = touch -r "$$(ls -t $^ | head -n 1)" $@
 
-.PHONY: help repro $(RECIPES) report check test bench
+.PHONY: help repro $(RECIPES) export report check test bench

@@ -16,6 +16,7 @@ from grid import draw_cell, write_grid
 import numpy as np
 from pictures import find_pictures, open_picture, read_pictures
 from PIL import Image
+from predict import to_tensor
 from recipe import accuracy, answer
 import torch
 
@@ -36,7 +37,7 @@ def photos(folder: Path | None = None, /, *, count: int = 500) -> None:
         files = [Path(scratch, f"{number}.jpg") for number in range(count)]
         for file, image in zip(files, images, strict=True):
             photograph(image[0].numpy(), random).save(file, quality=int(random.integers(70, 96)))
-        pictures = torch.stack([picture.image for picture in read_pictures(files)[0].values()])
+        pictures = to_tensor(read_pictures(files)[0].values())
     accuracies = [accuracy(inputs, labels) for inputs in (images, pictures)]
     print("accuracy on {} test images {:.4f}, on photographs of them {:.4f}".format(count, *accuracies))
     sys.exit(accuracies[0] - accuracies[1] > 0.03)
@@ -55,7 +56,7 @@ def measure(folder: Path) -> None:
     if not read:
         sys.exit(f"{folder}: no photographs")
     labels = torch.tensor([folders[places[file]] for file in read])
-    confidences, guesses = answer(torch.stack([picture.image for picture in read.values()])).softmax(1).max(1)
+    confidences, guesses = answer(to_tensor(read.values())).softmax(1).max(1)
     right = guesses == labels
     warned = torch.tensor([bool(picture.warning) for picture in read.values()])
     print("| photographs | number | accuracy |")
@@ -74,7 +75,7 @@ def measure(folder: Path) -> None:
     for number, (file, picture) in enumerate(read.items()):
         cells.append(draw_cell(open_picture(file), f"{names[labels[number]]}\n{picture.warning}"))
         caption = f"{'' if right[number] else 'not '}{names[guesses[number]]}\n{confidences[number]:.0%}"
-        cells.append(draw_cell(Image.fromarray(picture.image[0].numpy()), caption))
+        cells.append(draw_cell(Image.fromarray(picture.image), caption))
     write_grid(SHEET, cells)
     print(f"Wrote {SHEET}")
 

@@ -5,14 +5,14 @@ from typing import Annotated, Literal
 
 from command import number, section
 from dataset import to_floats
-import published
+from published import Published, build_published
 import torch
 from torch import Tensor, nn
 
 
 @section
 class Model:
-    network: Literal["mlp", "cnn", "resnet", published.Name]
+    network: Literal["mlp", "cnn", "resnet", Published]
     hidden_size: Annotated[int, number(gte=1, lte=10_000)]
     width: Annotated[int, number(gte=2, lte=1024)]
     blocks: Annotated[int, number(gte=0, lte=100)]
@@ -28,7 +28,7 @@ def build(model: Model) -> nn.Module:
         case "resnet":
             network = resnet(model.width, model.blocks)
         case name:
-            network = published.build(name)
+            network = build_published(name)
     return network.to(memory_format=torch.channels_last)
 
 

@@ -1,4 +1,4 @@
-"""Pictures of garments in files, as the dataset has its images."""
+"""Pictures of garments in files, as the dataset has its images. Without PyTorch: it is used elsewhere too."""
 
 from collections.abc import Sequence
 from math import prod
@@ -11,8 +11,6 @@ from typing import NamedTuple, NoReturn
 from garment import find_garment
 import numpy as np
 from PIL import Image, ImageFilter, ImageOps, UnidentifiedImageError
-import torch
-from torch import Tensor
 
 SIZE = (28, 28)  # pixels
 SMALL = (140, 140)  # what a picture is reduced to first
@@ -23,7 +21,7 @@ Image.MAX_IMAGE_PIXELS = None  # which would refuse large pictures before they a
 
 
 class Picture(NamedTuple):
-    image: Tensor  # uint8 [1, 28, 28]
+    image: np.ndarray  # uint8 [28, 28]
     warning: str  # why its answer is not to be trusted; empty where nothing speaks against it
 
 
@@ -71,13 +69,13 @@ def read_picture(file: Path) -> Picture:
     picture = open_picture(file)
     grey = np.asarray(picture.convert("L"))
     if picture.size == SIZE and np.median(grey[[0, 0, -1, -1], [0, -1, 0, -1]]) <= BLACK:
-        return Picture(torch.from_numpy(grey.copy())[None], "")
+        return Picture(grey, "")
     brightness, warning = find_garment(np.asarray(picture, np.float32))
     bright = Image.fromarray(brightness)
     bright = bright.crop(bright.getbbox())
     bright.thumbnail(SIZE)  # which leaves a thin garment a pixel; what is smaller, pad enlarges
     image = ImageOps.pad(bright, SIZE).filter(ImageFilter.UnsharpMask(radius=1, percent=50, threshold=0))
-    return Picture(torch.from_numpy(np.array(image))[None], warning)
+    return Picture(np.asarray(image), warning)
 
 
 def open_picture(file: Path) -> Image.Image:

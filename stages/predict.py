@@ -1,5 +1,6 @@
 """data/FashionMNIST, model.pth, data/pictures → predictions.csv, predictions.png."""
 
+from collections.abc import Iterable
 from pathlib import Path
 import sys
 from typing import Annotated
@@ -11,7 +12,8 @@ from files import write_csv
 from grid import draw_cell, write_grid
 from infer import Infer, Labels, average_logits, load
 from model import Model
-from pictures import find_pictures, open_picture, printable, read_pictures
+import numpy as np
+from pictures import Picture, find_pictures, open_picture, printable, read_pictures
 from PIL import Image
 import torch
 from torch import Tensor
@@ -48,7 +50,7 @@ def predict(
     read, errors = read_pictures(find_pictures(pictures))
     if errors:
         sys.exit("\n".join(errors))
-    inputs = torch.stack([images[predict.index], *(picture.image for picture in read.values())])
+    inputs = torch.cat([images[predict.index][None], to_tensor(read.values())])
     network = place(load(model_file, model), compute, device)
     rankings = rank(average_logits(network, inputs.to(device), infer), labels.classes, predict.top)
 
@@ -63,13 +65,18 @@ def predict(
         if len(cells) < CELLS:
             guess, share = ranking[0]
             cells.append(draw_cell(open_picture(file), file.name))
-            cells.append(draw_cell(Image.fromarray(image[0].numpy()), f"{guess}\n{share:.0%}"))
+            cells.append(draw_cell(Image.fromarray(image), f"{guess}\n{share:.0%}"))
     if (more := len(read) - CELLS // 2) > 0:
         cells.append(draw_cell(Image.new("L", (1, 1)), f"and {more} more in\n{predictions_file.name}"))
     if not read:
         print(f"{pictures}: no pictures in it")
     write_grid(grid_file, cells)
     write_csv(predictions_file, rows)
+
+
+def to_tensor(pictures: Iterable[Picture]) -> Tensor:
+    """The images of the pictures, uint8 [N, 1, 28, 28]."""
+    return torch.from_numpy(np.array([picture.image for picture in pictures], np.uint8).reshape(-1, 1, 28, 28))
 
 
 def rank(logits: Tensor, classes: list[str], top: int) -> list[list[tuple[str, float]]]:

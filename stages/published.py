@@ -6,7 +6,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 # All that answer an image of 32x32 pixels: alexnet, googlenet, inception_v3, maxvit_t and vit_* need larger ones.
-Name = Literal[
+Published = Literal[
     "convnext_base", "convnext_large", "convnext_small", "convnext_tiny",
     "densenet121", "densenet161", "densenet169", "densenet201",
     "efficientnet_b0", "efficientnet_b1", "efficientnet_b2", "efficientnet_b3", "efficientnet_b4", "efficientnet_b5",
@@ -26,7 +26,7 @@ Name = Literal[
 ]  # fmt: skip
 
 
-def build(name: Name) -> nn.Module:
+def build_published(name: Published) -> nn.Module:
     """The network with new weights: float images [N, 1, 28, 28] to logits [N, 10].
 
     It sees them in the middle of 32x32 pixels, for some halve the size five times, and in three equal channels. The

@@ -20,14 +20,17 @@ import yaml
 ROOT = Path(__file__).parent.parent
 PARAMS: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "params.yaml").read_text())
 LAUNCH = PARAMS.pop("launch")  # which goes into a command, and not to a stage
-STAGES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+PARAMS.pop("export")  # which adds a stage
+ONNX = "model.onnx"
+DECLARED = yaml.safe_load((ROOT / "dvc.yaml").read_text().replace("${item}", ONNX))["stages"]
+ALL: dict[str, dict[str, Any]] = {name: body.get("do", body) for name, body in DECLARED.items()}
+STAGES = {name: body for name, body in ALL.items() if body is DECLARED[name]}  # those of every run
 RECIPES = {file.name: file.read_text().split() for file in sorted((ROOT / "recipes").iterdir())}
 TUTORIAL: dict[str, dict[str, Any]] = {}  # the values of its recipe, with which the tests run, whatever params.yaml has
 for option in RECIPES["tutorial"]:
     section, key, value = re.split("[.=]", option.removeprefix("--set-param="), maxsplit=2)
     TUTORIAL.setdefault(section, {})[key] = PARAMS[section][key] = yaml.safe_load(value)
 CHECK = (sys.executable, str(ROOT / "tools" / "check.py"))
-PINS = {"pyproject.toml": ["project.dependencies"]}
 
 
 def script(stage: str) -> Path:
@@ -53,28 +56,28 @@ def modules(stage: str) -> set[str]:
 
 def sections(stage: str) -> set[str]:
     """The sections of params.yaml that the stage reads."""
-    return {name for name in STAGES[stage].get("params", []) if isinstance(name, str)}
+    return {name for name in ALL[stage].get("params", []) if isinstance(name, str)}
 
 
 def computing() -> set[str]:
     """The stages that another version of the pinned packages makes stale."""
-    return {stage for stage in STAGES if PINS in STAGES[stage].get("params", [])}
+    return {stage for stage in ALL if "project.dependencies" in str(ALL[stage].get("params"))}
 
 
 def paths(stage: str) -> list[str]:
     """The paths in the stage's command, in order."""
-    words = STAGES[stage]["cmd"].replace("${launch.train}", LAUNCH["train"]).split()
+    words = ALL[stage]["cmd"].replace("${launch.train}", LAUNCH["train"]).split()
     return [word for word in words[3:] if not word.startswith("${")]  # after `exec python stages/NAME.py`
 
 
 def inputs(stage: str) -> list[str]:
     """The data that the stage reads."""
-    return [dep for dep in STAGES[stage].get("deps", []) if not dep.endswith(".py")]
+    return [dep for dep in ALL[stage].get("deps", []) if not dep.endswith(".py")]
 
 
 def outputs(stage: str) -> list[str]:
     """What the stage writes for others."""
-    listed = STAGES[stage].get("metrics", []) + STAGES[stage].get("outs", [])
+    listed = ALL[stage].get("metrics", []) + ALL[stage].get("outs", [])
     return [next(iter(out)) if isinstance(out, dict) else out for out in listed]
 
 
@@ -147,7 +150,7 @@ class Workspace:
         self.run("git", "commit", "--quiet", "--message", message)
 
     def copy(self, path: Path) -> "Workspace":
-        shutil.copytree(self.path, path)
+        shutil.copytree(self.path, path, symlinks=True)
         return Workspace(path)
 
 

@@ -12,71 +12,79 @@ SCRIPT, SECTION = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 [DECLARATION] = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
 CONTRACT = (sys.executable, "-m", "pytest", "--numprocesses=0", "--quiet", "tests/test_pipeline.py")
 
-pytestmark = pytest.mark.skipif("export" in STAGES, reason="the project has this stage already")
+pytestmark = pytest.mark.skipif("describe" in STAGES, reason="the project has this stage already")
 
 
 def add(workspace: Workspace, script: str = SCRIPT, declaration: str = DECLARATION) -> None:
-    (workspace.path / "stages" / "export.py").write_text(script)
+    (workspace.path / "stages" / "describe.py").write_text(script)
     file = workspace.path / "dvc.yaml"
     file.write_text(file.read_text().replace("\nplots:", f"\n{declaration}\nplots:"))
 
 
 def test_the_stage_of_the_page_runs_and_keeps_the_contract(workspace: Workspace) -> None:
     add(workspace)
-    assert ran(workspace.run("dvc", "repro")) == ["export"]
-    workspace.run(*CONTRACT, "-k", "export or ignores or module")
-    workspace.run(*CONTRACT[:-1], "tests/test_cache.py", "-k", "export")
+    assert ran(workspace.run("dvc", "repro")) == ["describe"]
+    workspace.run(*CONTRACT, "-k", "describe or ignores or module")
+    workspace.run(*CONTRACT[:-1], "tests/test_cache.py", "-k", "describe")
     described = yaml.safe_load((workspace.path / "model.json").read_text())
     assert described == {"network": "mlp", "weights": 26506, "classes": PARAMS["labels"]["classes"]}
     assert ran(workspace.run("dvc", "repro")) == []
     workspace.set(labels={"classes": described["classes"][::-1]})
-    assert ran(workspace.run("dvc", "repro")) == ["evaluate", "predict", "export"]
+    assert ran(workspace.run("dvc", "repro")) == ["evaluate", "predict", "describe"]
 
 
 def test_a_section_of_its_own_is_taken_and_a_wrong_value_named(workspace: Workspace) -> None:
     script = SCRIPT.replace("import run", "import run, section, number").replace(
-        "model: Model)", "model: Model, export: Export)"
+        "model: Model)", "model: Model, describe: Describe)"
     )
-    script = script.replace("\n\ndef export", f"\n\n{SECTION}\n\ndef export").replace(
+    script = script.replace("\n\ndef describe", f"\n\n{SECTION}\n\ndef describe").replace(
         "from pathlib", "from typing import Annotated\nfrom pathlib"
     )
-    declaration = DECLARATION.replace("${model}", "${model} ${export}").replace("- labels", "- export\n      - labels")
+    declaration = DECLARATION.replace("${model}", "${model} ${describe}").replace(
+        "- labels", "- describe\n      - labels"
+    )
     add(workspace, script, declaration)
     with (workspace.path / "params.yaml").open("a") as params:
-        params.write("\nexport:\n  digits: 4  # decimals\n")
-    workspace.run(*CONTRACT, "-k", "export or section")
-    workspace.set(export={"digits": 0})
-    printed = workspace.run("dvc", "repro", "--single-item", "export", ok=False)
-    assert 'export: Invalid value "0" for --digits. Must be >= 1. (see params.yaml)' in printed
+        params.write("\ndescribe:\n  digits: 4  # decimals\n")
+    workspace.run(*CONTRACT, "-k", "describe or section")
+    workspace.set(describe={"digits": 0})
+    printed = workspace.run("dvc", "repro", "--single-item", "describe", ok=False)
+    assert 'describe: Invalid value "0" for --digits. Must be >= 1. (see params.yaml)' in printed
 
 
-PARAMS_OF_EXPORT = DECLARATION[DECLARATION.index("    params:") : DECLARATION.index("    outs:")]
+PARAMS_OF_DESCRIBE = DECLARATION[DECLARATION.index("    params:") : DECLARATION.index("    outs:")]
 FORGOTTEN = {
     "the function": {
-        ("def export(", "def describe("): "stages/export.py has no function export: a stage is a function of its name",
-        (re.findall("    desc:.*\n", DECLARATION)[0], ""): "stage export in dvc.yaml has no `desc`",
+        (
+            "def describe(",
+            "def explain(",
+        ): "stages/describe.py has no function describe: a stage is a function of its name",
+        (re.findall("    desc:.*\n", DECLARATION)[0], ""): "stage describe in dvc.yaml has no `desc`",
     },
     "the guard": {
-        ('if __name__ == "__main__":\n    run', "run"): "stages/export.py does not end with `if __name__ ==",
+        ('if __name__ == "__main__":\n    run', "run"): "stages/describe.py does not end with `if __name__ ==",
     },
     "that a script is imported": {
-        ("import Model\n", "import Model\nprint()\n"): "line 9 of stages/export.py runs when the script is imported",
+        ("import Model\n", "import Model\nprint()\n"): "line 9 of stages/describe.py runs when the script is imported",
     },
     "that paths are arguments, and all lists": {
-        ("description_file: Path, /", "/, description_file: Path"): "export() takes paths by keyword",
-        ("      - stages/dataset.py\n", ""): "the `deps` of export are not the files that stages/export.py imports",
-        (PARAMS_OF_EXPORT, ""): "`params` and `cmd` of export name different sections of params.yaml",
+        ("description_file: Path, /", "/, description_file: Path"): "describe() takes paths by keyword",
+        ("      - stages/dataset.py\n", ""): "the `deps` of describe are not the files that stages/describe.py imports",
+        (PARAMS_OF_DESCRIBE, ""): "`params` and `cmd` of describe name different sections of params.yaml",
     },
     "the first line and the packages": {
-        ("model.pth → model.json", "Describes the model"): "the first line of stages/export.py does not name the paths",
+        (
+            "model.pth → model.json",
+            "Describes the model",
+        ): "the first line of stages/describe.py does not name the paths",
         (
             "      - pyproject.toml:\n          - project.dependencies\n",
             "",
-        ): "`params` of export lacks `pyproject.toml:",
+        ): "`params` of describe lacks `pyproject.toml:",
     },
     "an output": {
-        ("      model.json\n", ""): "the paths in the `cmd` of export are not its data and outputs",
-        (", model: Model", ""): "the keywords of export() are not the sections in its `cmd`",
+        ("      model.json\n", ""): "the paths in the `cmd` of describe are not its data and outputs",
+        (", model: Model", ""): "the keywords of describe() are not the sections in its `cmd`",
     },
 }
 
@@ -88,6 +96,6 @@ def test_a_forgotten_step_is_named_in_a_sentence(step: str, workspace: Workspace
         assert before in script + declaration
         script, declaration = script.replace(before, after), declaration.replace(before, after)
     add(workspace, script, declaration)
-    printed = workspace.run(*CONTRACT, "-k", "export", ok=False)
+    printed = workspace.run(*CONTRACT, "-k", "describe", ok=False)
     assert [sentence for sentence in FORGOTTEN[step].values() if sentence not in printed] == []
     assert "KeyError" not in printed

@@ -10,15 +10,17 @@ import subprocess
 from typing import Any
 
 from dvc.repo import Repo
-from project import PARAMS, ROOT, STAGES, Workspace, computing, modules, outputs, ran, results, scratch
+from project import ALL, ONNX, PARAMS, ROOT, STAGES, Workspace, computing, modules, outputs, ran, results, scratch
 import pytest
 import yaml
 
 TRACKED = subprocess.check_output(["git", "ls-files"], cwd=ROOT, text=True).splitlines()
+CODE = [name for name in TRACKED if name.startswith("stages/") and name.endswith(".py")]
 DATA = [
-    name for name in TRACKED if name.startswith("data/") and not name.endswith((".gitignore", ".gitkeep", ".LICENSE"))
+    name
+    for name in TRACKED
+    if name.startswith(("data/", "stages/")) and not name.endswith((".gitignore", ".gitkeep", ".LICENSE", ".py"))
 ]
-CODE = [name for name in TRACKED if name.startswith("stages/")]
 NEITHER = [
     "Makefile",
     "README.md",
@@ -29,6 +31,16 @@ NEITHER = [
 ]
 
 
+@pytest.fixture(scope="module")
+def shared(finished: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A finished workspace with every stage, for the tests that take their changes back."""
+    workspace = finished.copy(tmp_path_factory.mktemp("shared") / "clone")
+    workspace.set(export={"files": [ONNX]})
+    assert ran(workspace.run("dvc", "repro")) == [f"export@{ONNX}"]
+    workspace.commit("Export")
+    return workspace
+
+
 def stale(workspace: Workspace, name: str, content: bytes) -> set[str]:
     """The stages that DVC finds stale while the file has the content."""
     file = workspace.path / name
@@ -36,7 +48,7 @@ def stale(workspace: Workspace, name: str, content: bytes) -> set[str]:
     file.write_bytes(content)
     try:
         with contextlib.chdir(workspace.path):
-            return set(Repo().status())
+            return {name.removesuffix(f"@{ONNX}") for name in Repo().status()}
     finally:
         file.write_bytes(before)
 
@@ -58,9 +70,7 @@ def other(value: Any) -> Any:
 def test_a_changed_value_makes_those_stale_that_read_its_section(section: str, key: str, shared: Workspace) -> None:
     params = yaml.safe_load((shared.path / "params.yaml").read_text())
     params[section][key] = other(params[section][key])
-    reading = {
-        stage for stage in STAGES if section in inspect.signature(getattr(import_module(stage), stage)).parameters
-    }
+    reading = {stage for stage in ALL if section in inspect.signature(getattr(import_module(stage), stage)).parameters}
     assert reading
     assert stale(shared, "params.yaml", yaml.safe_dump(params, sort_keys=False).encode()) == reading
 
@@ -68,10 +78,12 @@ def test_a_changed_value_makes_those_stale_that_read_its_section(section: str, k
 @pytest.mark.parametrize("name", CODE)
 def test_changed_code_makes_those_stale_that_import_it(name: str, shared: Workspace) -> None:
     content = (shared.path / name).read_bytes() + b"# changed\n"
-    assert stale(shared, name, content) == {stage for stage in STAGES if name in modules(stage)}
+    assert stale(shared, name, content) == {stage for stage in ALL if name in modules(stage)}
 
 
-@pytest.mark.parametrize("name", ["infer.py", "pictures.py", "grid.py", "evaluate.py", "predict.py", "download.py"])
+@pytest.mark.parametrize(
+    "name", ["infer.py", "pictures.py", "grid.py", "evaluate.py", "predict.py", "download.py", "export.py"]
+)
 def test_an_edit_of_what_only_others_read_leaves_train_fresh(name: str, shared: Workspace) -> None:
     assert "train" not in stale(shared, f"stages/{name}", (shared.path / "stages" / name).read_bytes() + b"# changed")
 
@@ -79,7 +91,7 @@ def test_an_edit_of_what_only_others_read_leaves_train_fresh(name: str, shared: 
 @pytest.mark.parametrize("name", DATA)
 def test_changed_data_makes_those_stale_that_are_given_it(name: str, shared: Workspace) -> None:
     paths = {name, *map(str, Path(name).parents)}
-    given = {stage for stage in STAGES if paths & set(STAGES[stage]["cmd"].split())}
+    given = {stage for stage in ALL if paths & set(ALL[stage]["cmd"].split())}
     assert given
     assert stale(shared, name, (shared.path / name).read_bytes() + b"\n") == given
 
@@ -110,15 +122,17 @@ def test_forced_runs_give_the_same_bytes(workspace: Workspace, finished: Workspa
 
 
 @pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
-@pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_opens_its_deps_and_outs_alone(stage: str, workspace: Workspace) -> None:
-    command = yaml.safe_load((workspace.path / "dvc.lock").read_text())["stages"][stage]["cmd"]
+@pytest.mark.parametrize("stage", ALL)
+def test_a_stage_opens_its_deps_and_outs_alone(stage: str, shared: Workspace, tmp_path: Path) -> None:
+    workspace = shared.copy(tmp_path / "clone")
+    lock = yaml.safe_load((workspace.path / "dvc.lock").read_text())["stages"]
+    command = lock[stage if stage in STAGES else f"{stage}@{ONNX}"]["cmd"]
     trace = workspace.path.parent / "trace"
     calls = "open,openat,openat2,creat,rename,renameat,renameat2"
     strace = ["strace", "--follow-forks", "--seccomp-bpf", "--decode-fds=path", f"--trace={calls}", f"--output={trace}"]
     workspace.run(*strace, "sh", "-c", command)
 
-    readable = STAGES[stage]["deps"]
+    readable = ALL[stage]["deps"]
     writable = [*outputs(stage), *scratch(stage)]
     read, written = opened(trace, workspace.path)
     assert read, "strace saw the script itself"

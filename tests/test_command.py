@@ -25,7 +25,7 @@ WRONG_TYPES = {
 }
 OUT_OF_RANGE = {
     "timeout": [0],
-    "network": ["transformer"],
+    "network": ["transformer", "alexnet"],
     "hidden_size": [0, 10**5],
     "width": [1, 10**5],
     "blocks": [-1, 1000],

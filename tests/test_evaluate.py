@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from values import COMPUTE, INFER, LABELS, MODEL
 
-Network = Literal["mlp", "cnn", "resnet"]
+Network = Literal["mlp", "cnn", "resnet", "shufflenet_v2_x0_5"]
 OUTPUTS = ("metrics.json", "confusion.csv", "classes.csv", "reliability.csv", "mistakes.png")
 
 
@@ -124,7 +124,8 @@ def test_a_broken_model_is_named(content: bytes, dataset: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("network", "other"), [("mlp", MLP(16)), ("mlp", cnn(4)), ("cnn", resnet(4, 1)), ("resnet", cnn(4))]
+    ("network", "other"),
+    [("mlp", MLP(16)), ("mlp", cnn(4)), ("cnn", resnet(4, 1)), ("resnet", cnn(4)), ("shufflenet_v2_x0_5", cnn(4))],
 )
 def test_a_model_of_another_network_is_named(network: Network, other: nn.Module, dataset: Path, tmp_path: Path) -> None:
     torch.save(other.state_dict(), tmp_path / "model.pth")

@@ -5,14 +5,20 @@ from itertools import pairwise
 from pathlib import Path
 import resource
 from statistics import median
+import subprocess
 import sys
+from typing import get_args
 
 from compute import set_up
 from infer import Infer, average_logits, load
 from model import build, compute_logits, resnet
+from project import ROOT
+from published import Published
 import pytest
 import torch
 from torch import nn
+import torchvision
+from torchvision.models import get_model, list_models
 from values import COMPUTE, MODEL
 
 
@@ -22,6 +28,40 @@ def test_the_answer_to_an_image_does_not_depend_on_the_others() -> None:
     logits = compute_logits(network, images)
     assert torch.allclose(logits[2000:2010], compute_logits(network, images[2000:2010]), atol=1e-5)
     assert logits.shape == (2500, 10)
+
+
+def answers_small_images(name: str) -> bool:
+    try:
+        with torch.device("meta"):  # nothing is computed
+            return get_model(name, num_classes=10)(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
+    except (RuntimeError, AssertionError, AttributeError):
+        return False
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of networks that are then left out
+def test_every_network_of_torchvision_that_answers_small_images_can_be_chosen() -> None:
+    names = list_models(module=torchvision.models)
+    # regnets cannot be built without computing: see the next test
+    answering = [name for name in names if name.startswith("regnet") or answers_small_images(name)]
+    assert answering == sorted(get_args(Published))
+
+
+@pytest.mark.parametrize("name", ["resnet18", "regnet_y_400mf"])
+def test_a_network_of_torchvision_has_its_weights_and_gives_its_answers(name: Published) -> None:
+    torch.manual_seed(0)
+    network = build(replace(MODEL, network=name)).eval()
+    torch.manual_seed(0)
+    original = get_model(name, num_classes=10).eval()
+    own, expected = network.state_dict(), original.state_dict()
+    assert list(own) == list(expected) and all(torch.equal(own[key], expected[key]) for key in own)
+    images = torch.rand(3, 1, 28, 28)
+    coloured = nn.functional.pad(images, [2] * 4).repeat(1, 3, 1, 1)
+    assert torch.allclose(network(images), original(coloured), atol=1e-5)
+
+
+def test_torchvision_is_not_imported_for_the_other_networks() -> None:
+    code = "import sys, evaluate; evaluate.load; assert 'torchvision' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT / "stages", check=True)
 
 
 def test_without_views_the_answer_is_the_networks() -> None:

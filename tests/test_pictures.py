@@ -12,9 +12,9 @@ import numpy as np
 from photos import photograph
 from pictures import find_pictures, read_picture, read_pictures
 from PIL import Image, ImageDraw
+from predict import to_tensor
 from project import ROOT, Workspace, ran
 import pytest
-import torch
 
 
 def garment() -> np.ndarray:
@@ -34,7 +34,7 @@ def photo() -> Image.Image:
 
 def distance(file: Path) -> float:
     """From the picture in the file to the garment, as the mean over the pixels."""
-    return np.abs(read_picture(file).image[0].numpy().astype(float) - garment()).mean()
+    return np.abs(read_picture(file).image.astype(float) - garment()).mean()
 
 
 def test_an_image_of_the_dataset_is_taken_as_it_is(dataset: Path, tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ def test_an_image_of_the_dataset_is_taken_as_it_is(dataset: Path, tmp_path: Path
     for file, image in zip(files, images, strict=False):
         Image.fromarray(image[0].numpy()).save(file)
     read, errors = read_pictures(files)
-    assert torch.stack([picture.image for picture in read.values()]).equal(images[:50])
+    assert to_tensor(read.values()).equal(images[:50])
     assert not errors
 
 
@@ -53,9 +53,9 @@ def test_a_picture_of_that_size_on_another_background_is_not(background: int, da
     picture.paste(255, (8, 4, 20, 24))
     picture.save(tmp_path / "small.png")
     picture.resize((56, 56), Image.Resampling.BOX).save(tmp_path / "large.png")
-    small, large = (read_picture(tmp_path / name).image[0].int() for name in ("small.png", "large.png"))
+    small, large = (read_picture(tmp_path / name).image.astype(int) for name in ("small.png", "large.png"))
     assert max(small[:, :2].max(), small[:, -2:].max()) == 0
-    assert (small - large).abs().max() <= 2
+    assert np.abs(small - large).max() <= 2
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -69,7 +69,7 @@ def test_the_garment_is_bright_whatever_the_background(background: int, tmp_path
     picture = Image.new("RGB", (300, 200), (background,) * 3)
     picture.paste((64, 64, 64), (100, 50, 140, 130))
     picture.save(tmp_path / "picture.png")
-    read = read_picture(tmp_path / "picture.png").image[0]
+    read = read_picture(tmp_path / "picture.png").image
     assert read[:, 9:19].min() > 40
     assert max(read[:, :6].max(), read[:, 22:].max()) < 10
 
@@ -112,14 +112,14 @@ def test_a_garment_that_is_cut_out_is_bright_in_any_colour(kind: str, colour: st
         cut = Image.new("RGBA", (240, 200))
         cut.paste(colour, garment)
         (cut if mode == "P" else cut.convert(mode)).save(file)
-    read = read_picture(file).image[0]
+    read = read_picture(file).image
     assert read[:, 9:19].min() > 140
     assert max(read[:, :7].max(), read[:, 21:].max()) == 0
 
 
 def test_a_picture_that_is_transparent_all_over_is_black(tmp_path: Path) -> None:
     Image.new("RGBA", (50, 50)).save(tmp_path / "nothing.png")
-    assert read_picture(tmp_path / "nothing.png").image.count_nonzero() == 0
+    assert read_picture(tmp_path / "nothing.png").image.max() == 0
 
 
 def test_the_first_frame_of_an_animation_counts(photo: Image.Image, tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_a_picture_taken_sideways_is_turned(name: str, photo: Image.Image, tmp_p
 @pytest.mark.parametrize("size", [(1, 1), (5, 5), (10_000, 1), (28, 28)])
 def test_any_size_is_read_even_with_nothing_in_it(size: tuple[int, int], tmp_path: Path) -> None:
     Image.new("RGB", size, "white").save(tmp_path / "blank.png")
-    assert read_picture(tmp_path / "blank.png").image.count_nonzero() == 0
+    assert read_picture(tmp_path / "blank.png").image.max() == 0
 
 
 def draw(*boxes: tuple[int, int, int, int], size: tuple[int, int] = (300, 300), noise: float = 0) -> Image.Image:
@@ -161,14 +161,14 @@ def test_light_that_falls_from_a_side_is_background(tmp_path: Path) -> None:
     Image.fromarray(shade.astype(np.uint8)).save(tmp_path / "shade.png")
     picture = read_picture(tmp_path / "shade.png")
     assert picture.warning == ""
-    assert picture.image[0, :, 8:20].min() > 80
-    assert max(picture.image[0, :, :5].max(), picture.image[0, :, 23:].max()) == 0
+    assert picture.image[:, 8:20].min() > 80
+    assert max(picture.image[:, :5].max(), picture.image[:, 23:].max()) == 0
 
 
 def test_a_hanger_beside_the_garment_is_left_out(tmp_path: Path) -> None:
     draw((100, 100, 200, 250), (20, 20, 60, 30)).save(tmp_path / "hanger.png")
     picture = read_picture(tmp_path / "hanger.png")
-    assert picture.image[0, :, :4].max() == 0
+    assert picture.image[:, :4].max() == 0
     assert picture.warning == ""
 
 

@@ -18,10 +18,10 @@ import tomllib
 
 from dvc.utils.serialize import modify_yaml
 from project import (
+    ALL,
     PARAMS,
     RECIPES,
     ROOT,
-    STAGES,
     TUTORIAL,
     computing,
     imports,
@@ -37,14 +37,16 @@ import pytest
 from ruamel.yaml.main import CParser
 from torchvision.datasets import FashionMNIST
 
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = PYPROJECT["project"]
 
 
 def packages(stage: str) -> set[str]:
     """The packages that the stage's modules import."""
     installed = packages_distributions()
     names = imports(script(stage))
-    return {installed[name][0].lower() for name in names if name in installed and name not in sys.stdlib_module_names}
+    found = {installed[name][0] for name in names if name in installed and name not in sys.stdlib_module_names}
+    return {name.lower().replace("_", "-") for name in found}
 
 
 def parameters(stage: str) -> dict[str, Parameter]:
@@ -64,25 +66,25 @@ def parameters(stage: str) -> dict[str, Parameter]:
 
 
 def test_these_four_stages_exist() -> None:
-    assert {"download", "train", "evaluate", "predict"} <= STAGES.keys()
+    assert {"download", "train", "evaluate", "predict"} <= ALL.keys()
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", ALL)
 def test_a_stage_says_what_it_does(stage: str) -> None:
-    assert STAGES[stage].get("desc"), f"stage {stage} in dvc.yaml has no `desc`: one line that says what it does"
+    assert ALL[stage].get("desc"), f"stage {stage} in dvc.yaml has no `desc`: one line that says what it does"
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", ALL)
 def test_the_code_a_stage_depends_on_is_the_code_it_imports(stage: str) -> None:
     parameters(stage)
-    declared = {dep for dep in STAGES[stage].get("deps", []) if dep.endswith(".py")}
+    declared = {dep for dep in ALL[stage].get("deps", []) if dep.endswith(".py")}
     assert declared == modules(stage), f"the `deps` of {stage} are not the files that stages/{stage}.py imports"
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", ALL)
 def test_the_params_of_a_stage_are_what_its_function_takes(stage: str) -> None:
     taken = parameters(stage)
-    words = re.findall(r" \$\{(\w+)\}", STAGES[stage]["cmd"])
+    words = re.findall(r" \$\{(\w+)\}", ALL[stage]["cmd"])
     assert sections(stage) == set(words), f"`params` and `cmd` of {stage} name different sections of params.yaml"
     for name in words:
         assert name in PARAMS, f"params.yaml has no section {name}, which {stage} reads"
@@ -98,17 +100,17 @@ def test_the_params_of_a_stage_are_what_its_function_takes(stage: str) -> None:
         )
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", ALL)
 def test_the_paths_in_a_command_are_those_that_the_script_names_in_order(stage: str) -> None:
     taken = parameters(stage).values()
     positional = [each for each in taken if each.kind is Parameter.POSITIONAL_ONLY]
     assert all(each.kind in (Parameter.POSITIONAL_ONLY, Parameter.KEYWORD_ONLY) for each in taken), (
         f"{stage}() takes paths by keyword: they stand before `/`, and sections after `*`"
     )
-    assert STAGES[stage]["cmd"].startswith(("exec python stages/", "exec ${launch.train} stages/")), (
+    assert ALL[stage]["cmd"].startswith(("exec python stages/", "exec ${launch.train} stages/")), (
         f"the `cmd` of {stage} does not start with `exec python stages/{stage}.py`"
     )
-    assert STAGES[stage]["cmd"].split()[2] == f"stages/{stage}.py", f"the `cmd` of {stage} runs another script"
+    assert ALL[stage]["cmd"].split()[2] == f"stages/{stage}.py", f"the `cmd` of {stage} runs another script"
     declared = inputs(stage) + outputs(stage) + scratch(stage)
     assert sorted(paths(stage)) == sorted(declared), f"the paths in the `cmd` of {stage} are not its data and outputs"
     assert len(positional) == len(declared), f"{stage}() takes {len(positional)} paths, its `cmd` has {len(declared)}"
@@ -119,17 +121,18 @@ def test_the_paths_in_a_command_are_those_that_the_script_names_in_order(stage: 
 
 
 def test_every_section_and_every_module_is_used() -> None:
-    assert set().union(*map(sections, STAGES)) == PARAMS.keys()
-    assert set().union(*map(modules, STAGES)) == {f"stages/{file.name}" for file in (ROOT / "stages").glob("*.py")}
+    assert set().union(*map(sections, ALL)) == PARAMS.keys()
+    assert set().union(*map(modules, ALL)) == {f"stages/{file.name}" for file in (ROOT / "stages").glob("*.py")}
 
 
 def test_the_pinned_dependencies_are_what_the_computing_stages_import() -> None:
     pinned = {dependency.split("==")[0] for dependency in PROJECT["dependencies"]}
-    assert pinned == set().union(*map(packages, computing()))
+    exporting = {dependency.split("==")[0] for dependency in PYPROJECT["dependency-groups"]["export"]}
+    assert pinned == set().union(*map(packages, computing())) - exporting
     assert all("==" in dependency for dependency in PROJECT["dependencies"])
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", ALL)
 def test_a_stage_that_computes_depends_on_the_pinned_versions(stage: str) -> None:
     pinned = {dependency.split("==")[0] for dependency in PROJECT["dependencies"]}
     computes = bool(packages(stage) & pinned - {"cyclopts", "tqdm"})  # which change no output
@@ -192,7 +195,7 @@ def test_every_accuracy_quoted_is_one_measured(folder: str, split: str) -> None:
 def test_git_ignores_what_the_pipeline_writes_and_keeps_the_metrics() -> None:
     in_data = [f"/data{line}" for line in (ROOT / "data" / ".gitignore").read_text().split()]
     ignored = {*(ROOT / ".gitignore").read_text().split(), *in_data}
-    written = {f"/{out}" for stage in STAGES for out in outputs(stage)}
+    written = {f"/{out}" for stage in ALL for out in outputs(stage)}
     assert written - ignored == {"/metrics.json"}, "`dvc repro` adds what is missing here to .gitignore: commit that"
 
 

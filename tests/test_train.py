@@ -28,7 +28,8 @@ RANDOM = replace(
 RECIPE = replace(RANDOM, optimizer="muon", precision="bf16")
 CNN = replace(MODEL, network="cnn")
 RESNET = replace(MODEL, network="resnet")
-RUNS = [(RANDOM, MODEL), (RECIPE, CNN), (RECIPE, RESNET)]
+MOBILENET = replace(MODEL, network="mobilenet_v3_small")  # which has dropout
+RUNS = [(RANDOM, MODEL), (RECIPE, CNN), (RECIPE, RESNET), (RANDOM, MOBILENET)]
 
 
 @pytest.mark.parametrize("kernels", ["native", "portable"])
@@ -159,6 +160,13 @@ def test_a_training_whose_last_step_diverges_is_refused(dataset: Path, tmp_path:
 def test_holding_out_all_images_is_refused(dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="--validation_size 600"):
         trained(dataset, tmp_path, replace(TRAIN, validation_size=600))
+
+
+def test_a_batch_of_one_image_is_refused_where_it_cannot_be_normalised(dataset: Path, tmp_path: Path) -> None:
+    values = replace(TRAIN, batch_size=599)
+    trained(dataset, tmp_path, values)
+    with pytest.raises(SystemExit, match="--batch_size: a batch has one image"):
+        trained(dataset, tmp_path, values, MOBILENET)
 
 
 def test_the_test_split_is_not_read(dataset: Path, tmp_path: Path) -> None:

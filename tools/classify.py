@@ -21,8 +21,7 @@ from cyclopts.help import DefaultFormatter, HelpPanel
 from infer import Infer, Labels, average_logits, load
 from model import Model
 from pictures import find_pictures, read_pictures
-from predict import Top, describe, rank
-import torch
+from predict import Top, describe, rank, to_tensor
 
 PARAMS = Path(__file__).parent.parent / "params.yaml"
 SECTIONS = ("predict", "infer", "labels", "model", "compute")  # what the options are filled from
@@ -51,8 +50,7 @@ def classify(
     read, errors = read_pictures(files)
     if read:
         network = place(load(model_file, model), compute, device)
-        inputs = torch.stack([picture.image for picture in read.values()])
-        rankings = rank(average_logits(network, inputs.to(device), infer), labels.classes, top)
+        rankings = rank(average_logits(network, to_tensor(read.values()).to(device), infer), labels.classes, top)
         for (file, (_, warning)), ranking in zip(read.items(), rankings, strict=True):
             answers = [{"class": guess, "probability": round(share, 4)} for guess, share in ranking]
             row = {"file": str(file), "classes": answers, "warning": warning}
