@@ -14,8 +14,8 @@ repro: .venv/installed  ## runs download, train, evaluate and predict, as far as
 		git checkout -- dvc.lock || rm dvc.lock
 	.venv/bin/dvc repro
 
-$(RECIPES): .venv/installed  ## runs that recipe as an experiment; OPTIONS="-S train.seed=1" changes a value of it
-	.venv/bin/dvc exp run $$(cat recipes/$@) $(OPTIONS)
+$(RECIPES): .venv/installed  ## runs that recipe as an experiment, or with SEEDS=3 three; OPTIONS="-S train.seed=1" changes a value
+	.venv/bin/$(if $(SEEDS),python tools/seeds.py $(SEEDS),dvc exp run) $$(cat recipes/$@) $(OPTIONS)
 
 export: .venv/installed  ## adds the stage that writes the model as one file for use elsewhere, and runs it
 	.venv/bin/dvc exp run -S 'export.files=[model.onnx]' $(OPTIONS)

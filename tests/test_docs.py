@@ -51,7 +51,9 @@ def test_the_targets_of_make_that_a_page_names_exist(page: Path) -> None:
 
 def test_make_lists_its_targets_and_a_misspelt_recipe_is_an_error(workspace: Workspace) -> None:
     listed = [line.split(":")[0] for line in workspace.run("make").splitlines()]
-    assert listed == [f"make {name}" for name in ("repro", " ".join(RECIPES), "export", "report", "check", "test", "bench")]
+    assert listed == [
+        f"make {name}" for name in ("repro", " ".join(RECIPES), "export", "report", "check", "test", "bench")
+    ]
     assert "No rule to make target 'quik'" in workspace.run("make", "quik", ok=False)
 
 

@@ -1,9 +1,12 @@
 """Experiments as people run them: swept in a queue, compared, kept, and watched while they train."""
 
 import contextlib
+from itertools import islice
 import json
 import os
 import pty
+import re
+import signal
 import subprocess
 import sys
 import termios
@@ -68,6 +71,51 @@ def test_a_measured_recipe_is_recorded_and_leaves_the_values_as_they_were(worksp
     assert (workspace.path / "params.yaml").read_bytes() == values
     row = (workspace.path / "benchmarks" / "accuracy.csv").read_text().splitlines()[-1]
     assert row.startswith("tutorial train.epochs=1,held out,0.")
+
+
+SEEDS = (sys.executable, "tools/seeds.py", "2")
+
+
+def test_several_seeds_are_one_table_and_come_from_the_cache_the_second_time(workspace: Workspace) -> None:
+    command = (*SEEDS, "-S", "train.epochs=2", "--set-param=train.momentum=0.5", "--jobs", "2")
+    printed = workspace.run(*command)
+    assert "Epoch 2/2" in printed
+    [row] = re.findall(r"^\| train_loss \| (.+) ± (.+) \| (.+) (.+) \|$", printed, re.MULTILINE)
+    average, spread, first, second = map(float, row)
+    assert first != second
+    assert abs(average - (first + second) / 2) < 1e-3
+    assert abs(spread - abs(first - second) / 2**0.5) < 1e-3
+    [names] = re.findall(r"^\| experiment \| \| (.+) \|$", printed, re.MULTILINE)
+    results = shown(workspace)
+    assert [results[name]["train_loss"] for name in names.split()] == [first, second]
+    assert workspace.run("git", "status", "--porcelain") == ""
+    again = workspace.run(*command)
+    assert "Epoch" not in again
+    assert f"| {first:.4f} {second:.4f} |" in again
+
+
+def test_seeds_that_were_stopped_go_on_from_those_that_have_finished(workspace: Workspace) -> None:
+    command = (*SEEDS, "-S", "train.epochs=50")
+    with subprocess.Popen(
+        command, cwd=workspace.path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    ) as stopped:
+        starts = (line for line in stopped.stdout or [] if line.startswith("Epoch 1/50"))
+        assert len(list(islice(starts, 2))) == 2
+        os.killpg(stopped.pid, signal.SIGINT)
+        printed = (stopped.stdout and stopped.stdout.read()) or ""
+    assert stopped.returncode == 1
+    assert "seeds: stopped; the same command goes on from the runs that have finished" in printed
+    assert workspace.run("git", "status", "--porcelain") == ""
+    printed = workspace.run(*command)
+    assert printed.count("Epoch 1/50") == 1
+    assert "| experiment | |" in printed
+
+
+def test_a_run_of_several_that_failed_is_named(workspace: Workspace) -> None:
+    printed = workspace.run(*SEEDS, "-S", "train.learning_rate=1e9", ok=False)
+    [name] = re.findall("seeds: 2 of 2 runs failed; `dvc queue logs (.+)` shows why", printed)
+    assert "lower `train.learning_rate`" in workspace.run("dvc", "queue", "logs", name)
+    assert "Could not override 'train.lr'" in workspace.run(*SEEDS, "-S", "train.lr=1", ok=False)
 
 
 def test_a_run_is_watched_by_dvcs_tables_and_plots(workspace: Workspace) -> None:
