@@ -1,9 +1,12 @@
 """model.pth, metrics.json, classes.csv, stages/model-card.md → model.onnx, model.onnx.md."""
 
+import csv
 from dataclasses import asdict
 import json
 from pathlib import Path
 from string import Template
+import sys
+from typing import Any
 
 from command import run
 from compute import Compute
@@ -17,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from train import Train
 
+VERSION = torch.__version__.partition("+")[0]  # without how PyTorch was built
 MEANING = {
     "input": "images: uint8 [N, 28, 28], from 0 for black to 255 for white; a bright garment that fills a black square",
     "output": "probabilities: float32 [N, 10], of the classes in their order",
@@ -43,22 +47,38 @@ def export(
     metrics = json.loads(metrics_file.read_text())
     sections = {"train": train, "infer": infer, "model": model, "compute": compute}
     values = {name: asdict(section) for name, section in sections.items()}
+    with classes_file.open(encoding="utf-8") as file:
+        classes = list(csv.reader(file))
+    rows = [[f"{name}.{key}", json.dumps(value)] for name, section in values.items() for key, value in section.items()]
+    words = {
+        "file": onnx_file.name,
+        "network": model.network,
+        "weights": f"{sum(weights.numel() for weights in network.parameters()):,}",
+        "classes": ", ".join(labels.classes),
+        "table": markdown(classes),
+        "values": markdown([["value", ""], *rows]),
+        "torch": VERSION,
+    }
+    card = fill(template_file, metrics | words)
     known = {"classes": labels.classes, "metrics": metrics, "values": values}
-    write(onnx_file, to_onnx(Classifier(network, infer), MEANING | {key: json.dumps(known[key]) for key in known}))
-
-    fields = {f"{section}.{key}": value for section, keys in values.items() for key, value in keys.items()}
-    card = Template(template_file.read_text()).substitute(
-        metrics,
-        file=onnx_file.name,
-        network=model.network,
-        weights=f"{sum(weights.numel() for weights in network.parameters()):,}",
-        classes=", ".join(labels.classes),
-        table=markdown([line.split(",") for line in classes_file.read_text().splitlines()]),
-        values=markdown([["value", ""], *([name, json.dumps(value)] for name, value in fields.items())]),
-        torch=torch.__version__.partition("+")[0],
-    )
+    metadata = MEANING | {key: json.dumps(value) for key, value in known.items()}
+    write(onnx_file, to_onnx(Classifier(network, infer), metadata))
     write(card_file, card.encode())
     print(f"Wrote {onnx_file} and {card_file}")
+
+
+def fill(template: Path, words: dict[str, Any]) -> str:
+    """The text of the template with the words in the places of $their_names."""
+    try:
+        return Template(template.read_text(encoding="utf-8")).substitute(words)
+    except (KeyError, ValueError) as error:
+        sys.exit(f"{template}: {error} is not one of ${', $'.join(words)}")
+
+
+def markdown(rows: list[list[str]]) -> str:
+    """A table of Markdown; the first row is its head."""
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([lines[0], "|---" * len(rows[0]) + "|", *lines[1:]])
 
 
 class Classifier(nn.Module):
@@ -76,7 +96,7 @@ class Classifier(nn.Module):
 
 
 def to_onnx(classifier: nn.Module, metadata: dict[str, str]) -> bytes:
-    """The classifier in the ONNX format, without what differs between machines: folders, and how PyTorch was built."""
+    """The classifier in the ONNX format, without what differs between machines, as the folder of the code."""
     example = torch.zeros(2, 28, 28, dtype=torch.uint8)
     program = torch.onnx.export(
         classifier.eval(),
@@ -89,15 +109,9 @@ def to_onnx(classifier: nn.Module, metadata: dict[str, str]) -> bytes:
     assert program
     exported = program.model
     ClearMetadataAndDocStringPass()(exported)
-    exported.producer_version = torch.__version__.partition("+")[0]
+    exported.producer_version = VERSION
     exported.metadata_props.update(metadata)
     return onnx_ir.to_proto(exported).SerializeToString(deterministic=True)
-
-
-def markdown(rows: list[list[str]]) -> str:
-    """A table of Markdown; the first row is its head."""
-    lines = [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join([lines[0], "|---" * len(rows[0]) + "|", *lines[1:]])
 
 
 if __name__ == "__main__":

@@ -22,17 +22,20 @@ import pytest
 from values import COMPUTE, INFER, LABELS, MODEL, TRAIN, trained
 
 PAGE = (ROOT / "docs" / "elsewhere.md").read_text()
+CARD = ROOT / "stages" / "model-card.md"
 VIEWS = Infer(test_time_flip=True, test_time_shift=1)
 
 
-def exported(dataset: Path, folder: Path, model: Model = MODEL, infer: Infer = VIEWS) -> onnxruntime.InferenceSession:
+def exported(
+    dataset: Path, folder: Path, model: Model = MODEL, infer: Infer = VIEWS, card: Path = CARD
+) -> onnxruntime.InferenceSession:
     """Train, evaluate and export a network in the folder, and load it there."""
     trained(dataset, folder, TRAIN, model)
     names = ("metrics.json", "confusion.csv", "classes.csv", "reliability.csv", "mistakes.png")
     metrics, _, classes, *_ = written = [folder / name for name in names]
     sections: dict[str, Any] = {"infer": infer, "labels": LABELS, "model": model, "compute": COMPUTE}
     evaluate(dataset, folder / "model.pth", *written, **sections)
-    read = (folder / "model.pth", metrics, classes, ROOT / "stages" / "model-card.md")
+    read = (folder / "model.pth", metrics, classes, card)
     export(*read, folder / ONNX, folder / f"{ONNX}.md", train=TRAIN, **sections)
     return onnxruntime.InferenceSession(folder / ONNX)
 
@@ -81,6 +84,14 @@ def test_the_card_has_every_metric_class_and_value_and_its_code_runs(dataset: Pa
     [code] = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
     printed = Workspace(tmp_path).run(sys.executable, "-c", code)
     assert re.fullmatch(r"class \d 0\.\d+\n", printed)
+
+
+def test_a_word_of_the_card_that_is_not_known_is_named(dataset: Path, tmp_path: Path) -> None:
+    card = tmp_path / "card.md"
+    card.write_text("It is $accurate.")
+    with pytest.raises(SystemExit, match=r"card\.md: 'accurate' is not one of \$accuracy, "):
+        exported(dataset, tmp_path, card=card)
+    assert not (tmp_path / ONNX).exists()
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,138 @@
+"""Shows what this machine's GPU does: accuracy, equal bytes, resuming, torchrun, and where the time goes.
+
+PYTHONPATH=stages:tools python benchmarks/gpu.py           # about ten minutes
+PYTHONPATH=stages:tools python benchmarks/gpu.py --short   # few images and epochs, on any device, to see that it runs
+"""
+
+import json
+import os
+from pathlib import Path
+import re
+import signal
+from statistics import mean, stdev
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+from bench import DVC, copy_project, declared, set_params, timed
+from compute import Compute, set_up
+import cyclopts
+from dataset import read_split
+from model import Model, build
+import torch
+from torch.profiler import ProfilerActivity, profile
+from tqdm import tqdm
+from train import Train, draw_epoch, optimize, train_epoch
+
+TRAIN = [DVC[0], "repro", "--force", "--single-item", "train"]
+EVALUATE = [DVC[0], "repro", "--force", "--single-item", "evaluate"]
+TORCHRUN = "torchrun --standalone --nproc-per-node 1"
+LEVELS = (0.93, 0.94, 0.95, 0.955)
+
+
+def gpu(*, short: bool = False) -> None:
+    """Print every table."""
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["DVC_SITE_CACHE_DIR"] = f"{folder}/site"
+        project = copy_project(Path(folder) / "project", 0.05 if short else 1.0)
+        subprocess.run([DVC[0], "repro", "--quiet", "download"], cwd=project, check=True)
+        print("| recipe | accuracy | a run | again | killed and resumed | by torchrun |\n|---|---|---|---|---|---|")
+        for recipe in ("tutorial", "quick", "best"):
+            measure(recipe, project, {"epochs": 2} if short else {})
+        print("\n| images held out | seconds of the recipe best |\n|---|---|")
+        race(project, {"epochs": 2, "validation_size": 500} if short else {"validation_size": 10_000})
+    take_apart(steps=3 if short else 100)
+
+
+def measure(recipe: str, project: Path, values: dict[str, Any]) -> None:
+    """The row of a recipe: three seeds, then the first one in three other ways, which should give the same bytes."""
+    for section in ("model", "compute", "train", "infer"):
+        set_params(project, section, **declared(recipe, section))
+    set_params(project, "train", **values)
+    accuracies, seconds, models = [], [], []
+    for seed in (2, 1, 0):
+        set_params(project, "train", seed=seed)
+        seconds.append(timed(lambda: run(project)))
+        subprocess.run(EVALUATE, cwd=project, check=True, stdout=subprocess.DEVNULL)
+        accuracies.append(json.loads((project / "metrics.json").read_text())["accuracy"])
+    expected = (project / "model.pth").read_bytes()
+    run(project)
+    models.append((project / "model.pth").read_bytes())
+    run(project, until="Epoch 1/")
+    assert "Resuming after epoch" in run(project)
+    models.append((project / "model.pth").read_bytes())
+    set_params(project, "launch", train=TORCHRUN)
+    run(project)
+    models.append((project / "model.pth").read_bytes())
+    set_params(project, "launch", train="python")
+    same = " | ".join("the same bytes" if model == expected else "OTHER BYTES" for model in models)
+    print(
+        f"| {recipe} | {mean(accuracies):.4f} ± {stdev(accuracies):.4f} | {mean(seconds):.0f} s | {same} |", flush=True
+    )
+
+
+def run(project: Path, until: str = "") -> str:
+    """Run the stage `train`, or kill it when it prints a line that begins so; returns what it printed."""
+    with subprocess.Popen(TRAIN, cwd=project, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+        printed = ""
+        for line in process.stdout or []:
+            printed += line
+            if until and line.startswith(until):
+                os.killpg(process.pid, signal.SIGKILL)
+    assert until or process.returncode == 0, printed
+    return printed
+
+
+def race(project: Path, values: dict[str, Any]) -> None:
+    """After how many seconds, from the start of the process, the recipe best has reached each accuracy."""
+    set_params(project, "train", **values)
+    start = time.perf_counter()
+    missing = list(LEVELS)
+    with subprocess.Popen(TRAIN, cwd=project, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout or []:
+            [reached] = re.findall(r"validation_accuracy (\S+)", line) or ["0"]
+            while missing and float(reached) >= missing[0]:
+                print(f"| {missing.pop(0)} | {time.perf_counter() - start:.0f} s |", flush=True)
+    for level in missing:
+        print(f"| {level} | not reached |")
+
+
+def take_apart(steps: int) -> None:
+    """Where the time of an epoch of the recipe best goes."""
+    settings: dict[str, Any] = {"device": "auto", **declared("best", "compute")}
+    values: dict[str, Any] = {"seed": 0, **declared("best", "train")}
+    device = set_up(Compute(**settings))
+    train = Train(**values)
+    network = build(Model(**declared("best", "model"))).to(device)
+    images, labels = (
+        tensor[: steps * train.batch_size].to(device) for tensor in read_split(Path("data/FashionMNIST"), "train")
+    )
+    drawn = draw_epoch(images, labels, torch.rand(len(labels), device=device) < 0.5, train, 1)
+    optimizers, schedulers = optimize(network, train, 2 * steps)
+    with tqdm(disable=True) as bar:
+        once = (network, optimizers, schedulers, *drawn, train, bar)
+        train_epoch(*once)  # to warm up
+        with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as seen:
+            seconds = timed(lambda: train_epoch(*once))
+    on_gpu = device.type != "cpu"
+    events = [
+        event
+        for event in seen.key_averages()
+        if (event.self_device_time_total if on_gpu else event.self_cpu_time_total)
+    ]
+    spent = {
+        event.key: (event.self_device_time_total if on_gpu else event.self_cpu_time_total) / 1e6 for event in events
+    }
+    print(f"\n{steps} steps of best on {torch.cuda.get_device_name() if on_gpu else 'the CPU'}: {seconds:.2f} s")
+    print(f"kernels: {sum(spent.values()):.2f} s, the longest:")
+    for name in sorted(spent, key=spent.__getitem__, reverse=True)[:8]:
+        print(f"  {spent[name]:.3f} s {name[:90]}")
+    copies = sum(event.count for event in events if "HtoD" in event.key or "DtoH" in event.key)
+    print(f"copies between CPU and GPU: {copies}, of {steps // 100 + 2} that show and return the loss")
+
+
+if __name__ == "__main__":
+    cyclopts.run(gpu)
