@@ -38,9 +38,9 @@ def gpu(*, short: bool = False) -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["DVC_SITE_CACHE_DIR"] = f"{folder}/site"
         project = copy_project(Path(folder) / "project", 0.05 if short else 1.0)
-        subprocess.run([DVC[0], "repro", "--quiet", "download"], cwd=project, check=True)
+        subprocess.run([DVC[0], "repro", "download"], cwd=project, check=True, stdout=subprocess.DEVNULL)
         print("| recipe | accuracy | a run | again | killed and resumed | by torchrun |\n|---|---|---|---|---|---|")
-        for recipe in ("tutorial", "quick", "best"):
+        for recipe in ("tutorial", "quick") if short else ("tutorial", "quick", "best"):
             measure(recipe, project, {"epochs": 2} if short else {})
         print("\n| images held out | seconds of the recipe best |\n|---|---|")
         race(project, {"epochs": 2, "validation_size": 500} if short else {"validation_size": 10_000})
@@ -49,9 +49,7 @@ def gpu(*, short: bool = False) -> None:
 
 def measure(recipe: str, project: Path, values: dict[str, Any]) -> None:
     """The row of a recipe: three seeds, then the first one in three other ways, which should give the same bytes."""
-    for section in ("model", "compute", "train", "infer"):
-        set_params(project, section, **declared(recipe, section))
-    set_params(project, "train", **values)
+    choose(project, recipe, values)
     accuracies, seconds, models = [], [], []
     for seed in (2, 1, 0):
         set_params(project, "train", seed=seed)
@@ -61,7 +59,7 @@ def measure(recipe: str, project: Path, values: dict[str, Any]) -> None:
     expected = (project / "model.pth").read_bytes()
     run(project)
     models.append((project / "model.pth").read_bytes())
-    run(project, until="Epoch 1/")
+    run(project, until="Epoch 2/")
     assert "Resuming after epoch" in run(project)
     models.append((project / "model.pth").read_bytes())
     set_params(project, "launch", train=TORCHRUN)
@@ -74,9 +72,18 @@ def measure(recipe: str, project: Path, values: dict[str, Any]) -> None:
     )
 
 
+def choose(project: Path, recipe: str, values: dict[str, Any]) -> None:
+    """Set the values of the recipe, with others for its training."""
+    for section in ("model", "compute", "train", "infer"):
+        set_params(project, section, **declared(recipe, section))
+    set_params(project, "train", **values)
+
+
 def run(project: Path, until: str = "") -> str:
     """Run the stage `train`, or kill it when it prints a line that begins so; returns what it printed."""
-    with subprocess.Popen(TRAIN, cwd=project, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+    with subprocess.Popen(
+        TRAIN, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    ) as process:
         printed = ""
         for line in process.stdout or []:
             printed += line
@@ -88,7 +95,7 @@ def run(project: Path, until: str = "") -> str:
 
 def race(project: Path, values: dict[str, Any]) -> None:
     """After how many seconds, from the start of the process, the recipe best has reached each accuracy."""
-    set_params(project, "train", **values)
+    choose(project, "best", values)
     start = time.perf_counter()
     missing = list(LEVELS)
     with subprocess.Popen(TRAIN, cwd=project, stdout=subprocess.PIPE, text=True) as process:
@@ -112,20 +119,15 @@ def take_apart(steps: int) -> None:
     )
     drawn = draw_epoch(images, labels, torch.rand(len(labels), device=device) < 0.5, train, 1)
     optimizers, schedulers = optimize(network, train, 2 * steps)
+    on_gpu = device.type == "cuda"
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
     with tqdm(disable=True) as bar:
         once = (network, optimizers, schedulers, *drawn, train, bar)
         train_epoch(*once)  # to warm up
-        with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as seen:
+        with profile(activities=activities) as seen:
             seconds = timed(lambda: train_epoch(*once))
-    on_gpu = device.type != "cpu"
-    events = [
-        event
-        for event in seen.key_averages()
-        if (event.self_device_time_total if on_gpu else event.self_cpu_time_total)
-    ]
-    spent = {
-        event.key: (event.self_device_time_total if on_gpu else event.self_cpu_time_total) / 1e6 for event in events
-    }
+    events = seen.key_averages()
+    spent = {each.key: (each.self_device_time_total if on_gpu else each.self_cpu_time_total) / 1e6 for each in events}
     print(f"\n{steps} steps of best on {torch.cuda.get_device_name() if on_gpu else 'the CPU'}: {seconds:.2f} s")
     print(f"kernels: {sum(spent.values()):.2f} s, the longest:")
     for name in sorted(spent, key=spent.__getitem__, reverse=True)[:8]:
