@@ -5,7 +5,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-# All that answer an image of 32x32 pixels: alexnet, googlenet, inception_v3, maxvit_t and vit_* need larger ones.
+# All that answer images of 32x32 pixels with logits alone; the others need larger ones, or answer with more (googlenet).
 Published = Literal[
     "convnext_base", "convnext_large", "convnext_small", "convnext_tiny",
     "densenet121", "densenet161", "densenet169", "densenet201",
@@ -42,5 +42,5 @@ def build_published(name: Published) -> nn.Module:
 def enlarge(network: nn.Module, inputs: tuple[Tensor]) -> Tensor:
     [images] = inputs
     if network.training and len(images) == 1:
-        sys.exit("--batch_size: a batch has one image, too few for this network's normalisation; choose another size")
+        sys.exit("--batch_size: a batch has one image, and a network of torchvision needs two; choose another size")
     return nn.functional.pad(images, [2, 2, 2, 2]).expand(-1, 3, -1, -1)
