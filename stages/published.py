@@ -5,7 +5,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-# All that answer images of 32x32 pixels with logits alone; the others need larger ones, or answer with more (googlenet).
+# All that answer images of 32x32 pixels with logits: the others need larger ones, or answer with more (googlenet).
 Published = Literal[
     "convnext_base", "convnext_large", "convnext_small", "convnext_tiny",
     "densenet121", "densenet161", "densenet169", "densenet201",
