@@ -14,11 +14,11 @@ repro: .venv/installed  ## runs download, train, evaluate and predict, as far as
 		git checkout -- dvc.lock || rm dvc.lock
 	.venv/bin/dvc repro
 
-$(RECIPES): .venv/installed  ## runs that recipe as an experiment, or with SEEDS=3 three; OPTIONS="-S train.seed=1" changes a value
+$(RECIPES): .venv/installed  ## runs that recipe as an experiment; OPTIONS="-S train.seed=1" changes a value, SEEDS=3 runs three seeds
 	.venv/bin/$(if $(SEEDS),python tools/seeds.py $(SEEDS),dvc exp run) $$(cat recipes/$@) $(OPTIONS)
 
 export: .venv/installed  ## adds the stage that writes the model as one file for use elsewhere, and runs it
-	.venv/bin/dvc exp run -S 'export.files=[model.onnx]' $(OPTIONS)
+	.venv/bin/dvc exp run -S 'export.formats=[onnx]' $(OPTIONS)
 
 report: repro .venv/installed-tests  ## draws report.html: this workspace beside main, or beside another commit with BASE=COMMIT
 	.venv/bin/python tools/report.py $(BASE)

@@ -16,12 +16,13 @@ import tempfile
 import time
 from typing import Any
 
-from bench import DVC, copy_project, declared, set_params, timed
+from bench import DATASET, DVC, copy_project, declared, set_params, timed
 from compute import Compute, set_up
 import cyclopts
 from dataset import read_split
 from model import Model, build
 import torch
+from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 from tqdm import tqdm
 from train import Train, draw_epoch, optimize, train_epoch
@@ -114,9 +115,7 @@ def take_apart(steps: int) -> None:
     device = set_up(Compute(**settings))
     train = Train(**values)
     network = build(Model(**declared("best", "model"))).to(device)
-    images, labels = (
-        tensor[: steps * train.batch_size].to(device) for tensor in read_split(Path("data/FashionMNIST"), "train")
-    )
+    images, labels = (tensor[: steps * train.batch_size].to(device) for tensor in read_split(DATASET, "train"))
     drawn = draw_epoch(images, labels, torch.rand(len(labels), device=device) < 0.5, train, 1)
     optimizers, schedulers = optimize(network, train, 2 * steps)
     on_gpu = device.type == "cuda"
@@ -126,14 +125,15 @@ def take_apart(steps: int) -> None:
         train_epoch(*once)  # to warm up
         with profile(activities=activities) as seen:
             seconds = timed(lambda: train_epoch(*once))
-    events = seen.key_averages()
-    spent = {each.key: (each.self_device_time_total if on_gpu else each.self_cpu_time_total) / 1e6 for each in events}
+    events = [each for each in seen.key_averages() if (each.device_type == DeviceType.CUDA) is on_gpu]
+    kernels = [each for each in events if not each.is_user_annotation]
+    spent = {each.key: (each.self_device_time_total if on_gpu else each.self_cpu_time_total) / 1e6 for each in kernels}
     print(f"\n{steps} steps of best on {torch.cuda.get_device_name() if on_gpu else 'the CPU'}: {seconds:.2f} s")
     print(f"kernels: {sum(spent.values()):.2f} s, the longest:")
     for name in sorted(spent, key=spent.__getitem__, reverse=True)[:8]:
         print(f"  {spent[name]:.3f} s {name[:90]}")
     copies = sum(event.count for event in events if "HtoD" in event.key or "DtoH" in event.key)
-    print(f"copies between CPU and GPU: {copies}, of {steps // 100 + 2} that show and return the loss")
+    print(f"copies between CPU and GPU: {copies}, of {-(-steps // 100) + 1} that show and return the loss")
 
 
 if __name__ == "__main__":

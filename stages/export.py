@@ -4,6 +4,7 @@ import csv
 from dataclasses import asdict
 import json
 from pathlib import Path
+import re
 from string import Template
 import sys
 from typing import Any
@@ -43,7 +44,12 @@ def export(
     compute: Compute,
 ) -> None:
     """Write the model as one file that needs no other, and its model card."""
+    if onnx_file.suffix != ".onnx":
+        sys.exit(f"export.formats: {onnx_file.suffix[1:]} is not known; onnx is")
     network = load(model_file, model)
+    count = sum(weights.numel() for weights in network.parameters())
+    if count * 4 > 2**31 - 2**20:
+        sys.exit(f"{model.network}: {count:,} weights are more than the 2 GiB that an ONNX file holds")
     metrics = json.loads(metrics_file.read_text())
     sections = {"train": train, "infer": infer, "model": model, "compute": compute}
     values = {name: asdict(section) for name, section in sections.items()}
@@ -53,8 +59,8 @@ def export(
     words = {
         "file": onnx_file.name,
         "network": model.network,
-        "weights": f"{sum(weights.numel() for weights in network.parameters()):,}",
-        "classes": ", ".join(labels.classes),
+        "weights": f"{count:,}",
+        "classes": ", ".join(map(escape, labels.classes)),
         "table": markdown(classes),
         "values": markdown([["value", ""], *rows]),
         "torch": VERSION,
@@ -71,14 +77,21 @@ def fill(template: Path, words: dict[str, Any]) -> str:
     """The text of the template with the words in the places of $their_names."""
     try:
         return Template(template.read_text(encoding="utf-8")).substitute(words)
-    except (KeyError, ValueError) as error:
+    except KeyError as error:
         sys.exit(f"{template}: {error} is not one of ${', $'.join(words)}")
+    except ValueError as error:
+        sys.exit(f"{template}: {error}; write $$ for a dollar sign, in UTF-8")
 
 
 def markdown(rows: list[list[str]]) -> str:
     """A table of Markdown; the first row is its head."""
-    lines = [f"| {' | '.join(row)} |" for row in rows]
+    lines = [f"| {' | '.join(map(escape, row))} |" for row in rows]
     return "\n".join([lines[0], "|---" * len(rows[0]) + "|", *lines[1:]])
+
+
+def escape(text: str) -> str:
+    """The text as Markdown shows it as it is."""
+    return re.sub(r"([\\|<*`])", r"\\\1", text)
 
 
 class Classifier(nn.Module):

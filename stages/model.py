@@ -1,7 +1,7 @@
 """The networks: images in, logits out."""
 
 import sys
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from command import number, section
 from dataset import to_floats
@@ -30,6 +30,11 @@ def build(model: Model) -> nn.Module:
         case name:
             network = build_published(name)
     return network.to(memory_format=torch.channels_last)
+
+
+def least_batch(model: Model) -> int:
+    """The images that a batch needs in training: those of torchvision normalise a single pixel over the batch."""
+    return 2 if model.network in get_args(Published) else 1
 
 
 class MLP(nn.Module):

@@ -11,7 +11,7 @@ import checkpoint
 from compute import Compute, place, set_up
 from dataset import read_split, split_files, to_floats
 from files import write, write_csv, write_json
-from model import Model, build, compute_logits
+from model import Model, build, compute_logits, least_batch
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -61,7 +61,8 @@ def train(
     size = len(labels) - train.validation_size
     if size < 1:
         sys.exit(f"--validation_size {train.validation_size}: leaves none of the {len(labels)} images to train on")
-    rank, processes = join_processes(fingerprint, size, train.batch_size)
+    rank, processes = join_processes(fingerprint)
+    check_batches(size, train.batch_size, processes, least_batch(model))
 
     torch.manual_seed(train.seed)
     network = place(build(model), compute, device)
@@ -97,7 +98,7 @@ def train(
         dist.destroy_process_group()
 
 
-def join_processes(fingerprint: bytes, size: int, batch_size: int) -> tuple[int, int]:
+def join_processes(fingerprint: bytes) -> tuple[int, int]:
     """Join the processes that torchrun has started, if it has; returns the rank of this one and their number.
 
     Ends with a line if they do not all belong to the run of this `fingerprint`.
@@ -113,9 +114,17 @@ def join_processes(fingerprint: bytes, size: int, batch_size: int) -> tuple[int,
                 "launch.train: processes with other values, data or code have joined this run; give each run a "
                 "`--rdzv-id` of its own, and each machine the same commit"
             )
-    if batch_size < processes or 0 < size % batch_size < processes:
-        sys.exit(f"--batch_size {batch_size}: a batch has fewer images than `launch.train` has processes, {processes}")
     return rank, processes
+
+
+def check_batches(size: int, batch_size: int, processes: int, least: int) -> None:
+    """End with a line if a batch of the `size` images has less than `least` of them for each process."""
+    share = min(batch_size, size % batch_size or batch_size) // processes
+    if share < least:
+        sys.exit(
+            f"--batch_size {batch_size}: the smallest batch has {share} images for each process of `launch.train` "
+            f"({processes}), and this network needs {least}"
+        )
 
 
 def ranks() -> tuple[int, int]:

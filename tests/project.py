@@ -22,7 +22,7 @@ PARAMS: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "params.yaml").read_t
 LAUNCH = PARAMS.pop("launch")  # which goes into a command, and not to a stage
 PARAMS.pop("export")  # which adds a stage
 ONNX = "model.onnx"
-DECLARED = yaml.safe_load((ROOT / "dvc.yaml").read_text().replace("${item}", ONNX))["stages"]
+DECLARED = yaml.safe_load((ROOT / "dvc.yaml").read_text().replace("${item}", "onnx"))["stages"]
 ALL: dict[str, dict[str, Any]] = {name: body.get("do", body) for name, body in DECLARED.items()}
 STAGES = {name: body for name, body in ALL.items() if body is DECLARED[name]}  # those of every run
 RECIPES = {file.name: file.read_text().split() for file in sorted((ROOT / "recipes").iterdir())}

@@ -10,7 +10,7 @@ import subprocess
 from typing import Any
 
 from dvc.repo import Repo
-from project import ALL, ONNX, PARAMS, ROOT, STAGES, Workspace, computing, modules, outputs, ran, results, scratch
+from project import ALL, PARAMS, ROOT, STAGES, Workspace, computing, modules, outputs, ran, results, scratch
 import pytest
 import yaml
 
@@ -35,8 +35,8 @@ NEITHER = [
 def shared(finished: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A finished workspace with every stage, for the tests that take their changes back."""
     workspace = finished.copy(tmp_path_factory.mktemp("shared") / "clone")
-    workspace.set(export={"files": [ONNX]})
-    assert ran(workspace.run("dvc", "repro")) == [f"export@{ONNX}"]
+    workspace.set(export={"formats": ["onnx"]})
+    assert ran(workspace.run("dvc", "repro")) == ["export@onnx"]
     workspace.commit("Export")
     return workspace
 
@@ -48,7 +48,7 @@ def stale(workspace: Workspace, name: str, content: bytes) -> set[str]:
     file.write_bytes(content)
     try:
         with contextlib.chdir(workspace.path):
-            return {name.removesuffix(f"@{ONNX}") for name in Repo().status()}
+            return {name.removesuffix("@onnx") for name in Repo().status()}
     finally:
         file.write_bytes(before)
 
@@ -126,7 +126,7 @@ def test_forced_runs_give_the_same_bytes(workspace: Workspace, finished: Workspa
 def test_a_stage_opens_its_deps_and_outs_alone(stage: str, shared: Workspace, tmp_path: Path) -> None:
     workspace = shared.copy(tmp_path / "clone")
     lock = yaml.safe_load((workspace.path / "dvc.lock").read_text())["stages"]
-    command = lock[stage if stage in STAGES else f"{stage}@{ONNX}"]["cmd"]
+    command = lock[stage if stage in STAGES else f"{stage}@onnx"]["cmd"]
     trace = workspace.path.parent / "trace"
     calls = "open,openat,openat2,creat,rename,renameat,renameat2"
     strace = ["strace", "--follow-forks", "--seccomp-bpf", "--decode-fds=path", f"--trace={calls}", f"--output={trace}"]

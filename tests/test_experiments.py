@@ -4,6 +4,7 @@ import contextlib
 from itertools import islice
 import json
 import os
+from pathlib import Path
 import pty
 import re
 import signal
@@ -76,7 +77,9 @@ def test_a_measured_recipe_is_recorded_and_leaves_the_values_as_they_were(worksp
 SEEDS = (sys.executable, "tools/seeds.py", "2")
 
 
-def test_several_seeds_are_one_table_and_come_from_the_cache_the_second_time(workspace: Workspace) -> None:
+def test_several_seeds_are_one_table_and_come_from_the_cache_the_second_time(fresh: Workspace, tmp_path: Path) -> None:
+    """In a clone in which nothing has run yet."""
+    workspace = fresh.copy(tmp_path / "clone")
     command = (*SEEDS, "-S", "train.epochs=2", "--set-param=train.momentum=0.5")
     printed = workspace.run(*command)
     assert "Epoch 2/2" in printed
@@ -116,6 +119,8 @@ def test_a_run_of_several_that_failed_is_named(workspace: Workspace) -> None:
     assert "lower `train.learning_rate`" in printed
     assert printed.endswith("seeds: the run with train.seed=0 failed\n")
     assert "Could not override 'train.lr'" in workspace.run(*SEEDS, "-S", "train.lr=1", ok=False)
+    assert "seeds: train.seed is what differs" in workspace.run(*SEEDS, "-S", "train.seed=1", ok=False)
+    assert "seeds: Invalid value" in workspace.run(*SEEDS[:2], "0", ok=False)
 
 
 def test_a_run_is_watched_by_dvcs_tables_and_plots(workspace: Workspace) -> None:

@@ -11,12 +11,13 @@ from typing import Any
 
 from dataset import read_split
 from evaluate import evaluate
-from export import export
+from export import export, markdown
 from faults import Moment, killed
 from infer import Infer, average_logits, load
 from model import Model
 import numpy as np
 import onnxruntime
+from PIL import Image
 from project import ONNX, ROOT, Workspace, outputs
 import pytest
 from values import COMPUTE, INFER, LABELS, MODEL, TRAIN, trained
@@ -86,12 +87,29 @@ def test_the_card_has_every_metric_class_and_value_and_its_code_runs(dataset: Pa
     assert re.fullmatch(r"class \d 0\.\d+\n", printed)
 
 
-def test_a_word_of_the_card_that_is_not_known_is_named(dataset: Path, tmp_path: Path) -> None:
-    card = tmp_path / "card.md"
-    card.write_text("It is $accurate.")
-    with pytest.raises(SystemExit, match=r"card\.md: 'accurate' is not one of \$accuracy, "):
-        exported(dataset, tmp_path, card=card)
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"It is $accurate.", r"card\.md: 'accurate' is not one of \$accuracy, "),
+        (b"It costs $5.", r"card\.md: Invalid placeholder .*; write \$\$ for a dollar sign"),
+        (b"\xff", r"card\.md: 'utf-8' codec .*, in UTF-8"),
+    ],
+)
+def test_a_card_that_cannot_be_filled_in_is_named(text: bytes, message: str, dataset: Path, tmp_path: Path) -> None:
+    (tmp_path / "card.md").write_bytes(text)
+    with pytest.raises(SystemExit, match=message):
+        exported(dataset, tmp_path, card=tmp_path / "card.md")
     assert not (tmp_path / ONNX).exists()
+
+
+def test_a_class_of_any_name_is_a_cell_of_the_cards_table() -> None:
+    assert markdown([["class", "f1"], ["T|shirt <b> *top*", "1"]]).splitlines()[2] == r"| T\|shirt \<b> \*top\* | 1 |"
+
+
+def test_another_format_is_refused(published: Workspace, tmp_path: Path) -> None:
+    workspace = published.copy(tmp_path / "clone")
+    workspace.set(export={"formats": ["tflite"]})
+    assert "export.formats: tflite is not known; onnx is\n" in workspace.run("dvc", "repro", ok=False)
 
 
 @pytest.fixture(scope="module")
@@ -114,15 +132,18 @@ def test_elsewhere_the_answers_are_those_of_classify(published: Workspace, tmp_p
         for top in {file.parts[0] for file in files(name) or []} - {"..", "__pycache__"}:
             (packages / top).symlink_to(np.__path__[0] + f"/../{top}")
     elsewhere = Workspace(published.path.with_name("elsewhere"), {"PYTHONPATH": str(packages)})
-    assert {file.name for file in elsewhere.path.iterdir()} == {ONNX, "pictures.py", "garment.py"}
+    assert {file.name for file in elsewhere.path.iterdir()} == {ONNX, f"{ONNX}.md", "pictures.py", "garment.py"}
     [answer] = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     (elsewhere.path / "answer.py").write_text(answer)
-    pictures = sorted((published.path / "data" / "pictures").glob("*.png"))
+    Image.new("RGB", (50, 50)).save(tmp_path / "blank.png")  # whose answer has a warning
+    pictures = [tmp_path / "blank.png", *sorted((published.path / "data" / "pictures").glob("*.png"))]
     python = (Path(sys.base_prefix, "bin", "python3"), "-S")
     assert "No module named 'torch'" in elsewhere.run(*python, "-c", "import torch", ok=False)
     printed = elsewhere.run(*python, "answer.py", *pictures)
     classified = published.run("python", "tools/classify.py", "model.pth", *pictures, "--top", "1")
-    assert [line.strip() for line in printed.splitlines()] == classified.splitlines()[1:]
+    assert printed.splitlines() == classified.splitlines()[1:]
+    assert "(nothing in it)" in printed
+    assert "garment.py: not a picture" in elsewhere.run(*python, "answer.py", "garment.py", ok=False)
 
 
 def test_a_killed_export_needs_no_clean_up_and_another_folder_gives_the_same_bytes(
@@ -131,10 +152,10 @@ def test_a_killed_export_needs_no_clean_up_and_another_folder_gives_the_same_byt
     workspace = published.copy(tmp_path / "another" / "folder")
     for name in outputs("export"):
         for event in ("open", "os.rename"):
-            moment = Moment(f"export@{ONNX}", event, f"{name}.tmp", 1, "SIGKILL", "self")
+            moment = Moment("export@onnx", event, f"{name}.tmp", 1, "SIGKILL", "self")
             killed(workspace, moment, "dvc", "repro", "--force", "--single-item", moment.stage)
             assert not (workspace.path / name).exists()
-    workspace.run("dvc", "repro", "--force", "--single-item", f"export@{ONNX}")
+    workspace.run("dvc", "repro", "--force", "--single-item", "export@onnx")
     for name in outputs("export"):
         assert (workspace.path / name).read_bytes() == (published.path / name).read_bytes()
     assert str(ROOT).encode() not in (workspace.path / ONNX).read_bytes()

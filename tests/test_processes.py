@@ -93,7 +93,7 @@ def test_two_processes_train_what_the_recipes_do(network: str, workspace: Worksp
 def test_more_processes_than_images_in_a_batch_are_refused(workspace: Workspace) -> None:
     workspace.set(launch={"train": TORCHRUN}, train={"batch_size": 1})
     printed = workspace.run("dvc", "repro", ok=False)
-    assert "--batch_size 1: a batch has fewer images than `launch.train` has processes, 2" in printed
+    assert "--batch_size 1: the smallest batch has 0 images for each process of `launch.train` (2), and" in printed
 
 
 def training(workspace: Workspace) -> list[psutil.Process]:

@@ -165,7 +165,7 @@ def test_holding_out_all_images_is_refused(dataset: Path, tmp_path: Path) -> Non
 def test_a_batch_of_one_image_is_refused_where_it_cannot_be_normalised(dataset: Path, tmp_path: Path) -> None:
     values = replace(TRAIN, batch_size=599)
     trained(dataset, tmp_path, values)
-    with pytest.raises(SystemExit, match="--batch_size: a batch has one image"):
+    with pytest.raises(SystemExit, match=r"--batch_size 599: the smallest batch has 1 images .* this network needs 2"):
         trained(dataset, tmp_path, values, MOBILENET)
 
 

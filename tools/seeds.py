@@ -4,20 +4,24 @@ python tools/seeds.py 3                             # the values of params.yaml 
 python tools/seeds.py 5 -S train.learning_rate=0.01
 """
 
+from pathlib import Path
 from signal import SIGINT
 from statistics import mean, stdev
 import subprocess
 import sys
 from typing import Annotated
 
-import cyclopts
+sys.path.append(str(Path(__file__).parent.parent / "stages"))
+
+import command  # which says what to do where the packages are missing, and so comes before them
 from cyclopts import Parameter
-from cyclopts.validators import Number
-from dvc.api import metrics_show
+from dvc.repo import Repo
+
+DVC = Path(sys.executable).with_name("dvc")
 
 
 def seeds(
-    count: Annotated[int, Parameter(validator=Number(gte=1))],
+    count: Annotated[int, command.number(gte=1), Parameter(required=True)],
     /,
     *,
     value: Annotated[tuple[str, ...], Parameter(("-S", "--set-param"))] = (),
@@ -31,12 +35,18 @@ def seeds(
     value
         Another value for these runs: section.key=value.
     """
+    if any(each.startswith("train.seed=") for each in value):
+        sys.exit("seeds: train.seed is what differs between the runs; leave it out")
     try:
         names = [run(*value, f"train.seed={seed}") for seed in range(count)]
     except KeyboardInterrupt:
         print("seeds: stopped; the same command goes on from the runs that have finished", file=sys.stderr)
         sys.exit(128 + SIGINT)
-    results = [metrics_show(rev=name) for name in names]
+    shown = Repo().metrics.show(revs=names)
+    results = [
+        {metric: number for file in shown[name]["data"].values() for metric, number in file["data"].items()}
+        for name in names
+    ]
     print(f"| metric | mean ± standard deviation | seeds 0 to {count - 1} |")
     print("|---|---|---|")
     for metric in (name for name in results[0] if name != "epoch"):
@@ -48,9 +58,9 @@ def seeds(
 
 def run(*values: str) -> str:
     """Run an experiment with other values in a folder of its own, and show what it prints; returns its name."""
-    command = ["dvc", "exp", "run", "--temp", *(f"--set-param={value}" for value in values)]
+    options = (f"--set-param={value}" for value in values)
     name = ""
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([DVC, "exp", "run", "--temp", *options], stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout or []:
             print(line, end="", flush=True)
             if line.startswith("Ran experiment(s): "):
@@ -61,4 +71,4 @@ def run(*values: str) -> str:
 
 
 if __name__ == "__main__":
-    cyclopts.run(seeds)
+    command.run(seeds, required=False)
