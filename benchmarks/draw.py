@@ -10,15 +10,15 @@ EPOCHS = "train.epochs="
 
 
 def draw(results: Path) -> None:
-    """accuracy.csv → accuracy.svg: the last row of each run of a recipe with other epochs or another network."""
+    """accuracy.csv → accuracy.svg: the last row of each run of a recipe with other epochs, and of other networks."""
     with results.open() as file:
         last = {row["run"]: row for row in csv.DictReader(file) if row["split"] == "held out"}
     points = []
     for run, row in last.items():
         words = run.split()
         line = [word for word in words if not word.startswith(EPOCHS)]
-        if all(word.startswith("model.") for word in line[1:]):
-            epochs = [word.removeprefix(EPOCHS) for word in words if word.startswith(EPOCHS)]
+        epochs = [word.removeprefix(EPOCHS) for word in words if word.startswith(EPOCHS)]
+        if epochs and all(word.startswith("model.") for word in line[1:]):
             points.append(row | {"line": " ".join(line), "epochs": "".join(epochs)})
     seconds = {"field": "seconds", "type": "quantitative", "title": "seconds of training on two cores"}
     accuracy = {"field": "accuracy", "type": "quantitative", "title": "accuracy on images held out"}
