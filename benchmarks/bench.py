@@ -86,8 +86,7 @@ def copy_project(folder: Path, factor: float, pictures: int = 0) -> Path:
     digests = subprocess.check_output(["sha256sum", *sorted(path.name for path in raw.iterdir())], cwd=raw)
     (folder / "data" / "FashionMNIST.sha256").write_bytes(digests)
     set_params(folder, "download", sources=[source.as_uri()])
-    for section in ("model", "compute", "train", "infer"):
-        set_params(folder, section, **declared("tutorial", section))
+    choose(folder, "tutorial")
     (folder / ".dvc" / "config.local").write_text("[core]\n    no_scm = true\n")
     return folder
 
@@ -96,6 +95,12 @@ def set_params(project: Path, section: str, **values: Any) -> None:
     params = yaml.safe_load((project / "params.yaml").read_text())
     params[section] |= values
     (project / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+
+
+def choose(project: Path, recipe: str) -> None:
+    """Set the values of the recipe."""
+    for section in ("model", "compute", "train", "infer"):
+        set_params(project, section, **declared(recipe, section))
 
 
 def declared(recipe: str, section: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ PYTHONPATH=stages:tools python benchmarks/gpu.py           # about ten minutes
 PYTHONPATH=stages:tools python benchmarks/gpu.py --short   # few images and epochs, on any device, to see that it runs
 """
 
+from collections.abc import Callable
 import json
 import os
 from pathlib import Path
@@ -16,7 +17,7 @@ import tempfile
 import time
 from typing import Any
 
-from bench import DATASET, DVC, copy_project, declared, set_params, timed
+from bench import DATASET, DVC, choose, copy_project, declared, set_params, timed
 from compute import Compute, set_up
 import cyclopts
 from dataset import read_split
@@ -28,7 +29,7 @@ from tqdm import tqdm
 from train import Train, draw_epoch, optimize, train_epoch
 
 TRAIN = [DVC[0], "repro", "--force", "--single-item", "train"]
-EVALUATE = [DVC[0], "repro", "--force", "--single-item", "evaluate"]
+EVALUATE = [*DVC, "--force", "--single-item", "evaluate"]
 TORCHRUN = "torchrun --standalone --nproc-per-node 1"
 LEVELS = (0.93, 0.94, 0.95, 0.955)
 
@@ -39,7 +40,7 @@ def gpu(*, short: bool = False) -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["DVC_SITE_CACHE_DIR"] = f"{folder}/site"
         project = copy_project(Path(folder) / "project", 0.05 if short else 1.0)
-        subprocess.run([DVC[0], "repro", "download"], cwd=project, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([*DVC, "download"], cwd=project, check=True, stdout=subprocess.DEVNULL)
         print("| recipe | accuracy | a run | again | killed and resumed | by torchrun |\n|---|---|---|---|---|---|")
         for recipe in ("tutorial", "quick") if short else ("tutorial", "quick", "best"):
             measure(recipe, project, {"epochs": 2} if short else {})
@@ -50,7 +51,8 @@ def gpu(*, short: bool = False) -> None:
 
 def measure(recipe: str, project: Path, values: dict[str, Any]) -> None:
     """The row of a recipe: three seeds, then the first one in three other ways, which should give the same bytes."""
-    choose(project, recipe, values)
+    choose(project, recipe)
+    set_params(project, "train", **values)
     accuracies, seconds, models = [], [], []
     for seed in (2, 1, 0):
         set_params(project, "train", seed=seed)
@@ -60,7 +62,7 @@ def measure(recipe: str, project: Path, values: dict[str, Any]) -> None:
     expected = (project / "model.pth").read_bytes()
     run(project)
     models.append((project / "model.pth").read_bytes())
-    run(project, until="Epoch 2/")
+    run(project, lambda line: line.startswith("Epoch 2/"))
     assert "Resuming after epoch" in run(project)
     models.append((project / "model.pth").read_bytes())
     set_params(project, "launch", train=TORCHRUN)
@@ -73,37 +75,34 @@ def measure(recipe: str, project: Path, values: dict[str, Any]) -> None:
     )
 
 
-def choose(project: Path, recipe: str, values: dict[str, Any]) -> None:
-    """Set the values of the recipe, with others for its training."""
-    for section in ("model", "compute", "train", "infer"):
-        set_params(project, section, **declared(recipe, section))
-    set_params(project, "train", **values)
-
-
-def run(project: Path, until: str = "") -> str:
-    """Run the stage `train`, or kill it when it prints a line that begins so; returns what it printed."""
+def run(project: Path, stop: Callable[[str], object] = lambda _: False) -> str:
+    """Run the stage `train`, until a line that it prints is one to `stop` at; returns what it printed."""
+    printed, stopped = "", False
     with subprocess.Popen(
         TRAIN, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     ) as process:
-        printed = ""
         for line in process.stdout or []:
             printed += line
-            if until and line.startswith(until):
+            if not stopped and stop(line):
+                stopped = True
                 os.killpg(process.pid, signal.SIGKILL)
-    assert until or process.returncode == 0, printed
+    assert stopped or process.returncode == 0, printed
     return printed
 
 
 def race(project: Path, values: dict[str, Any]) -> None:
     """After how many seconds, from the start of the process, the recipe best has reached each accuracy."""
-    choose(project, "best", values)
+    choose(project, "best")
+    set_params(project, "train", **values)
     start = time.perf_counter()
     missing = list(LEVELS)
-    with subprocess.Popen(TRAIN, cwd=project, stdout=subprocess.PIPE, text=True) as process:
-        for line in process.stdout or []:
-            [reached] = re.findall(r"validation_accuracy (\S+)", line) or ["0"]
-            while missing and float(reached) >= missing[0]:
-                print(f"| {missing.pop(0)} | {time.perf_counter() - start:.0f} s |", flush=True)
+
+    def watch(line: str) -> None:
+        [reached] = re.findall(r"validation_accuracy (\S+)", line) or ["0"]
+        while missing and float(reached) >= missing[0]:
+            print(f"| {missing.pop(0)} | {time.perf_counter() - start:.0f} s |", flush=True)
+
+    run(project, watch)
     for level in missing:
         print(f"| {level} | not reached |")
 

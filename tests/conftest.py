@@ -165,6 +165,5 @@ def ann(team: Team, finished: Workspace) -> Workspace:
     for name, value in team.place.secrets().items():
         workspace.run("dvc", "remote", "modify", "--local", "store", name, value)
     workspace.run("git", "commit", "--quiet", "--all", "--allow-empty", "--message", "Share the artifacts")
-    workspace.run("git", "clone", "--quiet", "--bare", ".", "../origin.git")
-    workspace.run("git", "remote", "add", "origin", "../origin.git")
+    workspace.add_origin()
     return workspace

@@ -95,6 +95,16 @@ def downstream(first: str) -> set[str]:
     return found
 
 
+def blocks(page: str, language: str) -> list[str]:
+    """The blocks of code in the page."""
+    return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE)
+
+
+def commands(page: str) -> str:
+    """What the page tells to type, as a script."""
+    return "\n".join(re.findall(r"^\$ (.*)", "".join(blocks(page, "console")), re.MULTILINE))
+
+
 def idx(array: np.ndarray, kind: int = 8) -> bytes:
     """The array in the IDX format, whose kind 8 is of bytes."""
     return bytes([0, 0, kind, array.ndim]) + np.array(array.shape, ">i4").tobytes() + array.tobytes()
@@ -148,6 +158,12 @@ class Workspace:
     def commit(self, message: str) -> None:
         self.run("git", "add", "--all")
         self.run("git", "commit", "--quiet", "--message", message)
+
+    def add_origin(self) -> None:
+        """Give it a repository beside it to push to."""
+        self.run("git", "clone", "--quiet", "--bare", ".", "../origin.git")
+        self.run("git", "remote", "add", "origin", "../origin.git")
+        self.run("git", "push", "--quiet", "--set-upstream", "origin", "main")
 
     def copy(self, path: Path) -> "Workspace":
         shutil.copytree(self.path, path, symlinks=True)

@@ -3,13 +3,13 @@
 import re
 import sys
 
-from project import PARAMS, ROOT, STAGES, Workspace, ran
+from project import PARAMS, STAGES, Workspace, blocks, ran
 import pytest
 import yaml
 
-PAGE = (ROOT / "docs" / "add-a-stage.md").read_text()
-SCRIPT, SECTION = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-[DECLARATION] = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+PAGE = "docs/add-a-stage.md"
+SCRIPT, SECTION = blocks(PAGE, "python")
+[DECLARATION] = blocks(PAGE, "yaml")
 CONTRACT = (sys.executable, "-m", "pytest", "--numprocesses=0", "--quiet", "tests/test_pipeline.py")
 
 pytestmark = pytest.mark.skipif("describe" in STAGES, reason="the project has this stage already")

@@ -7,16 +7,12 @@ import re
 import subprocess
 import sys
 
-from project import PARAMS, RECIPES, ROOT, Workspace, ran
+from project import PARAMS, RECIPES, ROOT, Workspace, blocks, commands, ran
 import pytest
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "benchmarks" / "README.md"]
 TUTORIAL = ("from-the-tutorial.md", "from-the-tutorial.ko.md")
 TYPED = ["README.md", "docs/experiments.md", "docs/pictures.md", "docs/more-machines.md", "docs/sharing.md"]
-
-
-def blocks(page: str, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE)
 
 
 @pytest.fixture
@@ -25,19 +21,15 @@ def typed(workspace: Workspace) -> Iterator[Workspace]:
     workspace.set(train={"momentum": 0.0, "shuffle": False})
     workspace.run("dvc", "repro")
     workspace.commit("As the tutorial")
-    workspace.run("git", "clone", "--quiet", "--bare", ".", "../origin.git")
-    workspace.run("git", "remote", "add", "origin", "../origin.git")
-    workspace.run("git", "push", "--quiet", "--set-upstream", "origin", "main")
+    workspace.add_origin()
     yield workspace
     workspace.run("dvc", "queue", "stop", "--kill")
 
 
 @pytest.mark.parametrize("page", TYPED)
 def test_the_commands_of_a_page_run_as_printed_from_top_to_bottom(page: str, typed: Workspace) -> None:
-    lines = "\n".join(blocks(page, "console")).splitlines()
-    commands = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
-    assert commands
-    script = "\n".join(commands).replace("URL", "../origin.git").replace("_size=10000", "_size=100")
+    assert commands(page)
+    script = commands(page).replace("URL", "../origin.git").replace("_size=10000", "_size=100")
     typed.run("bash", "-e", "-o", "pipefail", "-x", "-c", script)
 
 

@@ -18,11 +18,11 @@ from model import Model
 import numpy as np
 import onnxruntime
 from PIL import Image
-from project import ONNX, ROOT, Workspace, outputs
+from project import ONNX, ROOT, Workspace, blocks, commands, outputs
 import pytest
 from values import COMPUTE, INFER, LABELS, MODEL, TRAIN, trained
 
-PAGE = (ROOT / "docs" / "elsewhere.md").read_text()
+PAGE = "docs/elsewhere.md"
 CARD = ROOT / "stages" / "model-card.md"
 VIEWS = Infer(test_time_flip=True, test_time_shift=1)
 
@@ -67,9 +67,10 @@ def test_the_file_says_what_it_is(dataset: Path, tmp_path: Path) -> None:
     assert json.loads(metadata["metrics"]) == json.loads((tmp_path / "metrics.json").read_text())
     sections = {"train": TRAIN, "infer": VIEWS, "model": MODEL, "compute": COMPUTE}
     assert json.loads(metadata["values"]) == {name: asdict(section) for name, section in sections.items()}
+    page = (ROOT / PAGE).read_text()
     for direction in ("input", "output"):
-        assert f"| {direction} `{metadata[direction].split(':')[0]}` |" in PAGE
-        assert metadata[direction].split("; ")[-1].split(", ")[-1] in PAGE
+        assert f"| {direction} `{metadata[direction].split(':')[0]}` |" in page
+        assert metadata[direction].split("; ")[-1].split(", ")[-1] in page
 
 
 def test_the_card_has_every_metric_class_and_value_and_its_code_runs(dataset: Path, tmp_path: Path) -> None:
@@ -116,11 +117,8 @@ def test_another_format_is_refused(published: Workspace, tmp_path: Path) -> None
 def published(finished: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A workspace whose owner has exported the model and published it, as the page says."""
     workspace = finished.copy(tmp_path_factory.mktemp("published") / "clone")
-    workspace.run("git", "clone", "--quiet", "--bare", ".", "../origin.git")
-    workspace.run("git", "remote", "add", "origin", "../origin.git")
-    workspace.run("git", "push", "--quiet", "--set-upstream", "origin", "main")
-    script = "\n".join(re.findall(r"^\$ (.*)", PAGE, re.MULTILINE)).replace("URL", "$OLDPWD")
-    workspace.run("bash", "-e", "-o", "pipefail", "-c", script)
+    workspace.add_origin()
+    workspace.run("bash", "-e", "-o", "pipefail", "-c", commands(PAGE).replace("URL", "$OLDPWD"))
     return workspace
 
 
@@ -133,7 +131,7 @@ def test_elsewhere_the_answers_are_those_of_classify(published: Workspace, tmp_p
             (packages / top).symlink_to(np.__path__[0] + f"/../{top}")
     elsewhere = Workspace(published.path.with_name("elsewhere"), {"PYTHONPATH": str(packages)})
     assert {file.name for file in elsewhere.path.iterdir()} == {ONNX, f"{ONNX}.md", "pictures.py", "garment.py"}
-    [answer] = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    [answer] = blocks(PAGE, "python")
     (elsewhere.path / "answer.py").write_text(answer)
     Image.new("RGB", (50, 50)).save(tmp_path / "blank.png")  # whose answer has a warning
     pictures = [tmp_path / "blank.png", *sorted((published.path / "data" / "pictures").glob("*.png"))]
