@@ -58,7 +58,7 @@ def bench(*, short: bool = False) -> None:
         print("| what | time | against | time | ratio (range) |\n|---|---|---|---|---|")
         bench_training(project, turns)
         bench_commands(project, turns)
-        bench_processes(project, turns)
+        bench_processes(copy_project(Path(folder) / "processes", share / 3), turns)
         bench_convolutions(turns)
         print("\n| images | stage | time | peak memory |\n|---|---|---|---|")
         bench_growth(Path(folder), growth)
@@ -245,7 +245,10 @@ def bench_commands(project: Path, turns: int) -> None:
 
 
 def bench_processes(project: Path, turns: int) -> None:
-    """Half of an epoch of one process with one thread, the ideal, and an epoch of two such, with quick's network."""
+    """Half of an epoch of one process with one thread, the ideal, and an epoch of two such, with quick's network.
+
+    On a third of the images, for an epoch takes long with one thread.
+    """
     set_params(project, "compute", kernels="native", threads=1)
     set_params(project, "model", **declared("quick", "model"))
     set_params(project, "train", batch_size=declared("quick", "train")["batch_size"])

@@ -34,6 +34,7 @@ class Train:
     shuffle: bool
     flip: bool
     shift: Annotated[int, number(gte=0, lte=27)]
+    cutmix: Annotated[float, number(gte=0, lte=1)]
     precision: Literal["fp32", "bf16"]
     validation_size: Annotated[int, number(gte=0)]
 
@@ -148,7 +149,7 @@ def optimize(network: nn.Module, train: Train, steps: int) -> tuple[list[Optimiz
 
 
 def draw_epoch(images: Tensor, labels: Tensor, flipped: Tensor, train: Train, epoch: int) -> tuple[Tensor, Tensor]:
-    """The images and labels of an epoch, augmented and in the order of training.
+    """The images of an epoch, augmented and in the order of training, with their labels or the probabilities of them.
 
     With `flip`, the images that `flipped` marks, bool [N], are flipped in odd epochs and the others in even ones. All
     randomness is a function of (seed, epoch): a checkpoint needs no generator state.
@@ -161,6 +162,8 @@ def draw_epoch(images: Tensor, labels: Tensor, flipped: Tensor, train: Train, ep
         images = augment.flip(images, flipped ^ (epoch % 2 == 0))
     if train.shift:
         images = augment.shift(images, train.shift)
+    if train.cutmix:
+        images, labels = augment.cutmix(images, labels, train.batch_size, train.cutmix)
     return images, labels
 
 

@@ -33,3 +33,17 @@ def test_shift_moves_each_image_as_a_whole_and_lets_black_in() -> None:
         ]
         moves.add(move)
     assert len(moves) == 25
+
+
+def test_cutmix_puts_a_rectangle_of_another_image_into_each_of_a_batch_and_mixes_their_classes_by_its_area() -> None:
+    images = torch.arange(1000).view(1000, 1, 1, 1).expand(1000, 1, 28, 28)  # each of a colour of its own
+    labels = torch.arange(1000) % 10
+    mixed, probabilities = augment.cutmix(images, labels, 50, 0.5)
+    foreign = (mixed != images)[:, 0]
+    assert torch.equal(foreign, foreign.any(1, keepdim=True) & foreign.any(2, keepdim=True))
+    assert all(len(set(image.tolist())) <= 2 for image in mixed.flatten(1))
+    shares = torch.nn.functional.one_hot(labels[mixed.flatten(1)], 10).float().mean(1)
+    assert torch.allclose(probabilities, shares, atol=1e-6)
+    in_batch = foreign.flatten(1).any(1).view(20, 50)
+    assert torch.equal(in_batch.all(1), in_batch.any(1))
+    assert 4 < in_batch.all(1).sum() < 16

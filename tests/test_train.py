@@ -25,7 +25,7 @@ from values import COMPUTE, MODEL, TRAIN, trained
 RANDOM = replace(
     TRAIN, epochs=4, momentum=0.9, schedule="one_cycle", shuffle=True, flip=True, shift=1, validation_size=100
 )
-RECIPE = replace(RANDOM, optimizer="muon", precision="bf16")
+RECIPE = replace(RANDOM, optimizer="muon", cutmix=0.5, precision="bf16")
 CNN = replace(MODEL, network="cnn")
 RESNET = replace(MODEL, network="resnet")
 MOBILENET = replace(MODEL, network="mobilenet_v3_small")  # which has dropout
@@ -81,6 +81,7 @@ OTHERS = {
     "shuffle": replace(TRAIN, shuffle=True),
     "flip": replace(TRAIN, flip=True),
     "shift": replace(TRAIN, shift=2),
+    "cutmix": replace(TRAIN, cutmix=0.5),
     "precision": replace(TRAIN, precision="bf16"),
 }
 

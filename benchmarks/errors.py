@@ -1,0 +1,53 @@
+"""Prints which of the images held out model.pth answers wrongly, and whether anything could answer them; draws them.
+
+dvc exp run $(cat recipes/best) -S train.validation_size=10000 --single-item train
+PYTHONPATH=stages:tools python benchmarks/errors.py
+"""
+
+from collections import Counter
+from pathlib import Path
+import sys
+
+import cyclopts
+from dataset import read_split
+from dvc.api import params_show
+from grid import draw_cell, write_grid
+from PIL import Image
+from recipe import answer
+import torch
+
+SHEET = Path("errors.png")
+
+
+def errors(*, count: int = 60) -> None:
+    """Print the errors by pairs of classes and by what the likest training image is; draw `count` of them."""
+    params = params_show()
+    names, held_out = params["labels"]["classes"], params["train"]["validation_size"]
+    if not held_out:
+        sys.exit("errors: train.validation_size is 0; train a model with images held out: see the top of this file")
+    images, labels = read_split(Path("data/FashionMNIST"), "train")
+    known, actual = labels[:-held_out], labels[-held_out:]
+    guesses = answer(images[-held_out:]).argmax(1)
+    vectors = images.flatten(1).float()
+    distances, likest = torch.cdist(vectors[-held_out:], vectors[:-held_out]).min(1)
+    wrong = (guesses != actual).nonzero()[:, 0]
+    pairs = Counter(" and ".join(sorted((names[actual[one]], names[guesses[one]]))) for one in wrong.tolist())
+    print("| taken for each other | errors |\n|---|---|")
+    for pair, errors in pairs.most_common(8):
+        print(f"| {pair} | {errors} |")
+    print(f"| all | {len(wrong)} |")
+    label = known[likest]
+    print(f"The likest training image has the class answered for {(label == guesses)[wrong].sum()} of the errors,")
+    print(f"and the actual class for {(label == actual)[wrong].sum()}.")
+    same = distances == 0
+    other = same & (label != actual)
+    print(f"Of {held_out} images, {same.sum()} are also training images, {other.sum()} of these with another label.")
+    chosen = wrong[torch.randperm(len(wrong), generator=torch.Generator().manual_seed(0))[:count]].tolist()
+    pictures = [Image.fromarray(images[-held_out:][one, 0].numpy()) for one in chosen]
+    captions = [f"{names[guesses[one]]}\nis {names[actual[one]]}" for one in chosen]
+    write_grid(SHEET, [*map(draw_cell, pictures, captions)])
+    print(f"Drew {len(chosen)} of the errors into {SHEET}")
+
+
+if __name__ == "__main__":
+    cyclopts.run(errors)
