@@ -39,7 +39,7 @@ def recipe(name: str, /, *values: str, seeds: int = 3, held_out: int = 0) -> Non
         csv.writer(file, lineterminator="\n").writerow(row)
     draw(RESULTS)
     run, _, accuracy, deviation, weights, seconds = row
-    print(f"| {run} | {accuracy} ± {deviation} | {weights:,} | {seconds} s |")
+    print(f"| {run} | {accuracy}{deviation and f' ± {deviation}'} | {weights:,} | {seconds} s |")
 
 
 def measure(name: str, values: tuple[str, ...], seeds: int, held_out: int) -> tuple[str, str, str, str, int, int]:
@@ -55,9 +55,9 @@ def measure(name: str, values: tuple[str, ...], seeds: int, held_out: int) -> tu
         times.append(time.monotonic() - start)
         accuracies.append(held_out_accuracy(held_out) if held_out else test_accuracy())
     weights = sum(tensor.numel() for tensor in load(Path("model.pth"), Model(**params_show()["model"])).parameters())
-    spread = stdev(accuracies) if seeds > 1 else 0
+    deviation = f"{stdev(accuracies):.4f}" if seeds > 1 else ""
     split = "held out" if held_out else "test"
-    return " ".join([name, *values]), split, f"{mean(accuracies):.4f}", f"{spread:.4f}", weights, round(mean(times))
+    return " ".join([name, *values]), split, f"{mean(accuracies):.4f}", deviation, weights, round(mean(times))
 
 
 def test_accuracy() -> float:

@@ -40,6 +40,7 @@ OUT_OF_RANGE = {
     "schedule": ["cosine"],
     "momentum": [-0.1, 1, float("nan")],
     "label_smoothing": [-0.1, 1],
+    "cutmix": [-0.1, 1.1],
     "shift": [-1, 28],
     "test_time_shift": [-1, 28],
     "top": [0, 11],

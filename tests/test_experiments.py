@@ -13,8 +13,10 @@ import sys
 import termios
 import time
 
+from PIL import Image
 from project import RECIPES, Workspace, downstream, ran
 import pytest
+import yaml
 
 
 def shown(workspace: Workspace) -> dict[str, dict[str, float]]:
@@ -72,6 +74,16 @@ def test_a_measured_recipe_is_recorded_and_leaves_the_values_as_they_were(worksp
     assert (workspace.path / "params.yaml").read_bytes() == values
     row = (workspace.path / "benchmarks" / "accuracy.csv").read_text().splitlines()[-1]
     assert row.startswith("tutorial train.epochs=1,held out,0.")
+
+
+def test_the_errors_on_the_images_held_out_are_counted_and_drawn(workspace: Workspace) -> None:
+    workspace.environment["PYTHONPATH"] = "stages:tools"
+    printed = workspace.run(sys.executable, "benchmarks/errors.py")
+    accuracy = json.loads((workspace.path / "training.json").read_text())["validation_accuracy"]
+    held_out = yaml.safe_load((workspace.path / "params.yaml").read_text())["train"]["validation_size"]
+    [count] = re.findall(r"\| all \| (\d+) \|", printed)
+    assert int(count) == round((1 - accuracy) * held_out) > 0
+    assert Image.open(workspace.path / "errors.png").height > 0
 
 
 SEEDS = (sys.executable, "tools/seeds.py", "2")
