@@ -26,10 +26,10 @@ def errors(*, count: int = 60) -> None:
     if not held_out:
         sys.exit("errors: train.validation_size is 0; train a model with images held out: see the top of this file")
     images, labels = read_split(Path("data/FashionMNIST"), "train")
+    trained, unseen = images[:-held_out], images[-held_out:]
     known, actual = labels[:-held_out], labels[-held_out:]
-    guesses = answer(images[-held_out:]).argmax(1)
-    vectors = images.flatten(1).float()
-    distances, likest = torch.cdist(vectors[-held_out:], vectors[:-held_out]).min(1)
+    guesses = answer(unseen).argmax(1)
+    distances, likest = torch.cdist(unseen.flatten(1).float(), trained.flatten(1).float()).min(1)
     wrong = (guesses != actual).nonzero()[:, 0]
     pairs = Counter(" and ".join(sorted((names[actual[one]], names[guesses[one]]))) for one in wrong.tolist())
     print("| taken for each other | errors |\n|---|---|")
@@ -43,7 +43,7 @@ def errors(*, count: int = 60) -> None:
     other = same & (label != actual)
     print(f"Of {held_out} images, {same.sum()} are also training images, {other.sum()} of these with another label.")
     chosen = wrong[torch.randperm(len(wrong), generator=torch.Generator().manual_seed(0))[:count]].tolist()
-    pictures = [Image.fromarray(images[-held_out:][one, 0].numpy()) for one in chosen]
+    pictures = [Image.fromarray(unseen[one, 0].numpy()) for one in chosen]
     captions = [f"{names[guesses[one]]}\nis {names[actual[one]]}" for one in chosen]
     write_grid(SHEET, [*map(draw_cell, pictures, captions)])
     print(f"Drew {len(chosen)} of the errors into {SHEET}")
