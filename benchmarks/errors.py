@@ -20,7 +20,7 @@ SHEET = Path("errors.png")
 
 
 def errors(*, count: int = 60) -> None:
-    """Print the errors by pairs of classes and by what the likest training image is; draw `count` of them."""
+    """Print the errors by pairs of classes and by the class of the nearest training image; draw `count` of them."""
     params = params_show()
     names, held_out = params["labels"]["classes"], params["train"]["validation_size"]
     if not held_out:
@@ -29,15 +29,15 @@ def errors(*, count: int = 60) -> None:
     trained, unseen = images[:-held_out], images[-held_out:]
     known, actual = labels[:-held_out], labels[-held_out:]
     guesses = answer(unseen).argmax(1)
-    distances, likest = torch.cdist(unseen.flatten(1).float(), trained.flatten(1).float()).min(1)
+    distances, nearest = torch.cdist(unseen.flatten(1).float(), trained.flatten(1).float()).min(1)
     wrong = (guesses != actual).nonzero()[:, 0]
     pairs = Counter(" and ".join(sorted((names[actual[one]], names[guesses[one]]))) for one in wrong.tolist())
     print("| taken for each other | errors |\n|---|---|")
     for pair, errors in pairs.most_common(8):
         print(f"| {pair} | {errors} |")
     print(f"| all | {len(wrong)} |")
-    label = known[likest]
-    print(f"The likest training image has the class answered for {(label == guesses)[wrong].sum()} of the errors,")
+    label = known[nearest]
+    print(f"The nearest training image has the class answered for {(label == guesses)[wrong].sum()} of the errors,")
     print(f"and the actual class for {(label == actual)[wrong].sum()}.")
     same = distances == 0
     other = same & (label != actual)

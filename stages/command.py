@@ -19,11 +19,11 @@ try:
     from cyclopts import App, CycloptsError, Parameter, Token
     from cyclopts.exceptions import MissingArgumentError, UnusedCliTokensError
     from cyclopts.validators import Number
-except ModuleNotFoundError as error:  # of the packages, a script imports this one first
+except ModuleNotFoundError as error:  # the first package that a script imports
     sys.exit(f"{error} in {sys.executable}: `. .venv/bin/activate` brings the packages that `make` has set up")
 
 # OpenMP's threads spin while they wait for each other, which hurts when another program needs a processor too: let them
-# sleep sooner. OpenMP reads this when PyTorch is imported, so that scripts import this module first.
+# sleep sooner. OpenMP reads this when PyTorch is imported, so scripts import this module first.
 os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 
 T = TypeVar("T")

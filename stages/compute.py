@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 # Each library has its own name for the instructions that it may use. MKL's COMPATIBLE is the only one of its settings
-# that gives the same bits on Intel and AMD; it is slow, so that linear layers go to oneDNN instead.
+# that gives the same bits on Intel and AMD; it is slow, so linear layers go to oneDNN instead.
 PORTABLE = {"MKL_CBWR": "COMPATIBLE", "ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
 
 
@@ -43,7 +43,7 @@ def set_up(compute: Compute) -> torch.device:
 
 def limit_kernels(compute: Compute, device: torch.device) -> None:
     """Let only the section decide what changes the last digits, and not the environment."""
-    limit = os.environ.get("OMP_THREAD_LIMIT", "")  # OpenMP has read it already, and so the other one
+    limit = os.environ.get("OMP_THREAD_LIMIT", "")  # OpenMP has already read this and the next
     if limit.isdigit() and int(limit) < compute.threads:
         sys.exit(f"OMP_THREAD_LIMIT is {limit}, less than `compute.threads`, {compute.threads}; unset it")
     if os.environ.get("OMP_DYNAMIC", "false").lower() != "false":

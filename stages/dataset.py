@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-Split = Literal["train", "t10k"]
+Split = Literal["train", "t10k"]  # t10k: the test split
 HELP = "see docs/dataset.md"
 
 
@@ -30,7 +30,7 @@ def read_split(dataset: Path, split: Split) -> tuple[Tensor, Tensor]:
 
 
 def read_idx(file: Path, dimensions: int) -> np.ndarray:
-    """The bytes in a file of the IDX format: big-endian words, 2048 + dimensions and the sizes, stand before them."""
+    """The bytes of an IDX file, after its header of big-endian words: 2048 + dimensions, and the sizes."""
     words = np.fromfile(file, ">u4", count=1 + dimensions).tolist()
     data = np.fromfile(file, np.uint8, offset=4 * len(words))
     if words[:1] != [2048 + dimensions] or len(words) <= dimensions or len(data) != prod(words[1:]):

@@ -40,7 +40,7 @@ def evaluate(
     loss = nn.functional.cross_entropy(logits, targets).item()
     bins = reliability(confidences, right)
     calibration_error = sum(size * abs(mean - share) for mean, share, size in bins) / len(targets)
-    metrics = {  # with as many digits as mean something
+    metrics = {  # rounded to the digits that mean something
         "accuracy": round(accuracy, 4),
         "accuracy_standard_error": float(f"{(accuracy * (1 - accuracy) / len(targets)) ** 0.5:.2g}"),
         "loss": round(loss, 4),
@@ -56,7 +56,9 @@ def evaluate(
     wrong = (~right).nonzero()[:, 0]
     mistakes = wrong[confidences[wrong].argsort(descending=True, stable=True)][:24].tolist()
     pictures = [Image.fromarray(images[number, 0].numpy()) for number in mistakes]
-    captions = ["{2:.0%} {1}\nis {0}".format(*answers[number], confidences[number]) for number in mistakes]
+    captions = [
+        f"{confidences[number]:.0%} {names[predicted[number]]}\nis {names[targets[number]]}" for number in mistakes
+    ]
     write_grid(mistakes_file, [*map(draw_cell, pictures, captions)])
     print(f"Test Error: \n Accuracy: {100 * accuracy:>0.1f}%, Avg loss: {loss:>8f} \n")
 

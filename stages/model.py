@@ -33,7 +33,7 @@ def build(model: Model) -> nn.Module:
 
 
 def least_batch(model: Model) -> int:
-    """The images that a batch needs in training: those of torchvision normalise a single pixel over the batch."""
+    """How many images a batch needs in training: torchvision's networks normalise a single pixel over it."""
     return 2 if model.network in get_args(Published) else 1
 
 
@@ -106,10 +106,10 @@ class Residual(nn.Sequential):
 def compute_logits(network: nn.Module, images: Tensor) -> Tensor:
     """The logits [N, 10] of images, uint8 [N, 1, 28, 28], of the network as it is used after training.
 
-    Ends with a line where they are no numbers: the network has diverged.
+    Ends with a line if they are not all numbers: the network has diverged.
     """
     network.eval()
     logits = torch.cat([network(to_floats(batch)) for batch in images.split(1000)])
     if not logits.isfinite().all():
-        sys.exit("The network has diverged: its answers are no numbers. Train it with a lower `train.learning_rate`.")
+        sys.exit("The network has diverged: its answers are not numbers. Train it with a lower `train.learning_rate`.")
     return logits

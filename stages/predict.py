@@ -42,7 +42,7 @@ def predict(
     model: Model,
     compute: Compute,
 ) -> None:
-    """Print the predicted class of the test image at `index`; write the likeliest classes of each picture."""
+    """Print the predicted class of the test image at `index`; write the most likely classes of each picture."""
     device = set_up(compute)
     images, targets = read_split(dataset, "t10k")
     if predict.index >= len(targets):
@@ -80,7 +80,7 @@ def to_tensor(pictures: Iterable[Picture]) -> Tensor:
 
 
 def rank(logits: Tensor, classes: list[str], top: int) -> list[list[tuple[str, float]]]:
-    """The `top` likeliest classes and their probabilities, for each row of the logits [N, 10]."""
+    """The `top` most likely classes and their probabilities, for each row of the logits [N, 10]."""
     probabilities, labels = logits.softmax(1).topk(top)
     return [
         [(classes[label], probability) for label, probability in zip(*row, strict=True)]

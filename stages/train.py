@@ -1,6 +1,6 @@
 """data/FashionMNIST → model.pth, curves.csv, training.json."""
 
-from math import isfinite, nan
+from math import ceil, isfinite, nan
 from pathlib import Path
 import sys
 from typing import Annotated, Literal
@@ -62,13 +62,13 @@ def train(
     size = len(labels) - train.validation_size
     if size < 1:
         sys.exit(f"--validation_size {train.validation_size}: leaves none of the {len(labels)} images to train on")
-    rank, processes = join_processes(fingerprint)
+    rank, processes = join_processes(fingerprint)  # 0 and 1 without torchrun
     check_batches(size, train.batch_size, processes, least_batch(model))
 
     torch.manual_seed(train.seed)
     network = place(build(model), compute, device)
     flipped = (torch.rand(size) < 0.5).to(device)
-    steps = -(-size // train.batch_size)  # of an epoch
+    steps = ceil(size / train.batch_size)  # of an epoch
     optimizers, schedulers = optimize(network, train, train.epochs * steps)
     parallel = nn.parallel.DistributedDataParallel(network) if processes > 1 else network
     print(network)
@@ -187,7 +187,7 @@ def train_epoch(
         with torch.autocast(images.device.type, torch.bfloat16, enabled=train.precision == "bf16"):
             logits = network(to_floats(inputs))
         loss = nn.functional.cross_entropy(logits.float(), targets, label_smoothing=train.label_smoothing)
-        loss = loss * (len(targets) * processes / size)  # gradients are averaged over the processes
+        loss = loss * (len(targets) * processes / size)  # PyTorch averages gradients over shares of unequal size
         loss.backward()
         for each in (*optimizers, *schedulers):
             each.step()

@@ -1,4 +1,4 @@
-"""`make check` names each flipped byte, and the command that it names heals it."""
+"""`make check` names each flipped byte, and the command that it names repairs it."""
 
 from faults import flip
 from project import CHECK, Workspace, cached, ran, results
@@ -12,11 +12,11 @@ def test_a_finished_run_is_sound(workspace: Workspace) -> None:
 
 
 @pytest.mark.parametrize(("stage", "name"), [("download", IMAGES), ("train", "model.pth")])
-@pytest.mark.parametrize("healer", ["fetch", "repro"])
-def test_a_corrupt_object_is_named_and_healed(
-    stage: str, name: str, healer: str, workspace: Workspace, finished: Workspace
+@pytest.mark.parametrize("repairer", ["fetch", "repro"])
+def test_a_corrupt_object_is_named_and_repaired(
+    stage: str, name: str, repairer: str, workspace: Workspace, finished: Workspace
 ) -> None:
-    if healer == "fetch":
+    if repairer == "fetch":
         workspace.run("dvc", "push")
     corrupt = cached(workspace, name)
     flip(corrupt)
@@ -25,7 +25,7 @@ def test_a_corrupt_object_is_named_and_healed(
     assert named in workspace.run(*CHECK, ok=False)
     assert "removed: " in workspace.run(*CHECK, "--remove")
     assert not corrupt.exists()
-    if healer == "fetch":
+    if repairer == "fetch":
         workspace.run("dvc", "fetch", stage)
     else:
         assert stage in ran(workspace.run("dvc", "repro"))
@@ -42,7 +42,7 @@ def test_a_folder_that_another_user_owns_is_not_a_traceback(workspace: Workspace
     assert "Traceback" not in printed
 
 
-def test_a_corrupt_run_cache_entry_is_named_and_healed(workspace: Workspace, finished: Workspace) -> None:
+def test_a_corrupt_run_cache_entry_is_named_and_repaired(workspace: Workspace, finished: Workspace) -> None:
     runs = workspace.path / ".dvc" / "cache" / "runs"
     [entry] = [file for file in runs.glob("*/*/*") if "stages/train.py" in file.read_text()]
     entry.chmod(0o644)
@@ -64,7 +64,7 @@ def test_a_torn_lock_is_named(workspace: Workspace) -> None:
     assert workspace.run(*CHECK) == "The cache and the workspace are sound.\n"
 
 
-def test_a_changed_output_is_named_and_healed(workspace: Workspace, finished: Workspace) -> None:
+def test_a_changed_output_is_named_and_repaired(workspace: Workspace, finished: Workspace) -> None:
     workspace.run("dvc", "status")
     flip(workspace.path / "model.pth")
     assert "up to date" in workspace.run("dvc", "status"), "DVC itself does not notice"

@@ -67,7 +67,7 @@ def test_the_next_run_resumes_and_ends_with_the_same_bytes(
 
 
 @pytest.mark.parametrize("part", [0, 0.2, 0.6, 0.9, "size: 1"])
-def test_make_repro_mends_a_torn_lock(part: float | str, workspace: Workspace, finished: Workspace) -> None:
+def test_make_repro_repairs_a_torn_lock(part: float | str, workspace: Workspace, finished: Workspace) -> None:
     """DVC writes dvc.lock in place: killed meanwhile, it leaves a part of it."""
     lock = workspace.path / "dvc.lock"
     whole = lock.read_text()

@@ -105,7 +105,7 @@ def test_answers_that_are_no_numbers_are_not_given(tmp_path: Path) -> None:
     network = resnet(4, 1)
     for weights in network.parameters():
         nn.init.constant_(weights, 1e30)
-    with pytest.raises(SystemExit, match=r"diverged: its answers are no numbers.*`train\.learning_rate`"):
+    with pytest.raises(SystemExit, match=r"diverged: its answers are not numbers.*`train\.learning_rate`"):
         average_logits(network, torch.full((3, 1, 28, 28), 255, dtype=torch.uint8), Infer(False, 0))
 
 

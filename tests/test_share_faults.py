@@ -85,7 +85,7 @@ def test_a_key_that_may_only_read_pulls_and_does_not_push(team: Team, ann: Works
     [("folder", "model.pth"), ("s3", IMAGES), ("ssh", IMAGES)],
     indirect=["place"],
 )
-def test_a_flipped_byte_is_named_and_not_pulled_and_healed(name: str, team: Team, ann: Workspace) -> None:
+def test_a_flipped_byte_is_named_and_not_pulled_and_repaired(name: str, team: Team, ann: Workspace) -> None:
     ann.run("dvc", "push")
     corrupt = tail(ann, name)
     ann.run(sys.executable, "-c", FLIP, corrupt.replace("/", ""))

@@ -31,7 +31,7 @@ def check(*, remote: bool = False, remove: bool = False, lock: bool = False) -> 
         Check only that dvc.lock is whole.
     """
     if Path("dvc.lock").exists() and not is_whole(Path("dvc.lock")):
-        sys.exit("corrupt: dvc.lock: torn, when DVC was killed or the disk full; `git checkout dvc.lock` heals it")
+        sys.exit("corrupt: dvc.lock: torn, when DVC was killed or the disk full; `git checkout dvc.lock` repairs it")
     if lock:
         return
     with tempfile.TemporaryDirectory() as empty:
@@ -40,17 +40,16 @@ def check(*, remote: bool = False, remove: bool = False, lock: bool = False) -> 
         objects = repo.cloud.get_remote_odb() if remote else repo.cache.local
         corrupt = [*corrupt_objects(repo, objects, remote), *corrupt_runs(objects)]
         changed = {} if remote else repo.status()
-    for path, healing in corrupt:
-        print(f"{'removed' if remove else 'corrupt'}: {path if remote else os.path.relpath(path)}: {healing}")
+    for path, repair in corrupt:
+        print(f"{'removed' if remove else 'corrupt'}: {path if remote else os.path.relpath(path)}: {repair}")
         if remove:
             objects.fs.remove(path)
             folder = Path(path).parent
             if not remote and not any(folder.iterdir()):
                 folder.rmdir()  # an empty folder in the run cache makes `dvc repro` fail
     for stage, changes in changed.items():
-        print(
-            f"not as in dvc.lock: {stage}: {json.dumps(changes)}; `DVC_SITE_CACHE_DIR=$(mktemp -d) dvc repro` mends it"
-        )
+        print(f"not as in dvc.lock: {stage}: {json.dumps(changes)}; ", end="")
+        print("`DVC_SITE_CACHE_DIR=$(mktemp -d) dvc repro` repairs it")
     if corrupt and not remove:
         options = "'--remote --remove'" if remote else "--remove"
         print(f"First remove what is corrupt: make check OPTIONS={options}")
@@ -70,7 +69,7 @@ def is_whole(lock: Path) -> bool:
 
 
 def corrupt_objects(repo: Repo, objects: HashFileDB, remote: bool) -> Iterator[tuple[str, str]]:
-    """The objects whose name is not their MD5, and what heals each."""
+    """The objects whose name is not their MD5, and what repairs each."""
     sound, corrupt, members = set(), [], {}
     for name in sorted(objects.all()):
         path = objects.oid_to_path(name)
@@ -89,13 +88,13 @@ def corrupt_objects(repo: Repo, objects: HashFileDB, remote: bool) -> Iterator[t
     for name in corrupt:
         user = f"{users[name]} of {users[name].stage.addressing}" if name in users else "not of this commit"
         if remote:
-            healing = "`dvc push` heals it, from a commit and a clone that have it"
+            repair = "`dvc push` repairs it, from a commit and a clone that have it"
         elif name in users:
             stage = users[name].stage.addressing
-            healing = f"`dvc fetch {stage}` heals it where {store} has it, else `dvc repro`"
+            repair = f"`dvc fetch {stage}` repairs it where {store} has it, else `dvc repro`"
         else:
-            healing = "the commit that has it heals it, by `dvc fetch` or `dvc repro`"
-        yield objects.oid_to_path(name), f"{user}; {healing}"
+            repair = "the commit that has it repairs it, by `dvc fetch` or `dvc repro`"
+        yield objects.oid_to_path(name), f"{user}; {repair}"
     if remote:
         for name in members:
             if not sound.issuperset(members[name]):
@@ -106,7 +105,7 @@ def corrupt_objects(repo: Repo, objects: HashFileDB, remote: bool) -> Iterator[t
 
 
 def corrupt_runs(objects: HashFileDB) -> Iterator[tuple[str, str]]:
-    """The entries of the run cache whose name is not the SHA-256 of their values, and what heals each."""
+    """The entries of the run cache whose name is not the SHA-256 of their values, and what repairs each."""
     fs = objects.fs
     for path in fs.find(fs.join(fs.parent(fs.parent(objects.path)), "runs")):
         try:

@@ -1,4 +1,4 @@
-"""Prints the likeliest classes of pictures anywhere, without dataset and pipeline.
+"""Prints the most likely classes of pictures anywhere, without dataset and pipeline.
 
 python tools/classify.py model.pth PICTURE…
 """
@@ -38,7 +38,7 @@ def classify(
     model: Model,
     compute: Compute,
 ) -> None:
-    """Print the likeliest classes of pictures.
+    """Print the most likely classes of pictures.
 
     Options that are not given are as in params.yaml. A picture that cannot be read is named at the end, with status 1.
     """
