@@ -33,7 +33,7 @@ test: .venv/installed-tests  ## checks format, lint, types and every promise of 
 	.venv/bin/pytest
 
 bench: repro .venv/installed-tests  ## prints tables of times, memory and growth; OPTIONS=--short only shows that all of it runs
-	PYTHONPATH=stages:tools .venv/bin/python benchmarks/bench.py $(OPTIONS)
+	.venv/bin/python benchmarks/bench.py $(OPTIONS)
 
 # pip installs uv, and uv the rest: faster, with progress, and going on after a broken download. The environment may be moved.
 .venv/installed: requirements.txt

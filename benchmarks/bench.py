@@ -18,6 +18,8 @@ import time
 from typing import Any
 from unittest import mock
 
+sys.path += [str(Path(__file__).parent.parent / name) for name in ("stages", "tools")]
+
 from compute import Compute, set_up
 import cyclopts
 from dataset import Split, read_split, split_files

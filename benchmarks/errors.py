@@ -1,19 +1,20 @@
 """Prints which of the images held out model.pth answers wrongly, and whether anything could answer them; draws them.
 
 dvc exp run $(cat recipes/best) -S train.validation_size=10000 --single-item train
-PYTHONPATH=stages:tools python benchmarks/errors.py
+python benchmarks/errors.py
 """
 
 from collections import Counter
 from pathlib import Path
 import sys
 
+sys.path += [str(Path(__file__).parent.parent / name) for name in ("stages", "tools")]
+
+from answer import answer
 import cyclopts
 from dataset import read_split
 from dvc.api import params_show
-from grid import draw_cell, write_grid
-from PIL import Image
-from recipe import answer
+from evaluate import draw_answers
 import torch
 
 SHEET = Path("errors.png")
@@ -28,25 +29,25 @@ def errors(*, count: int = 60) -> None:
     images, labels = read_split(Path("data/FashionMNIST"), "train")
     trained, unseen = images[:-held_out], images[-held_out:]
     known, actual = labels[:-held_out], labels[-held_out:]
-    guesses = answer(unseen).argmax(1)
-    distances, nearest = torch.cdist(unseen.flatten(1).float(), trained.flatten(1).float()).min(1)
+    logits = answer(unseen)
+    guesses = logits.argmax(1)
     wrong = (guesses != actual).nonzero()[:, 0]
     pairs = Counter(" and ".join(sorted((names[actual[one]], names[guesses[one]]))) for one in wrong.tolist())
     print("| taken for each other | errors |\n|---|---|")
     for pair, errors in pairs.most_common(8):
         print(f"| {pair} | {errors} |")
     print(f"| all | {len(wrong)} |")
+    pixels = trained.flatten(1).float()
+    nearest = torch.cat([torch.cdist(part.flatten(1).float(), pixels).argmin(1) for part in unseen.split(500)])
     label = known[nearest]
-    print(f"The nearest training image has the class answered for {(label == guesses)[wrong].sum()} of the errors,")
+    print(f"The nearest training image has the predicted class for {(label == guesses)[wrong].sum()} of the errors,")
     print(f"and the actual class for {(label == actual)[wrong].sum()}.")
-    same = distances == 0
+    same = (unseen == trained[nearest]).flatten(1).all(1)
     other = same & (label != actual)
     print(f"Of {held_out} images, {same.sum()} are also training images, {other.sum()} of these with another label.")
-    chosen = wrong[torch.randperm(len(wrong), generator=torch.Generator().manual_seed(0))[:count]].tolist()
-    pictures = [Image.fromarray(unseen[one, 0].numpy()) for one in chosen]
-    captions = [f"{names[guesses[one]]}\nis {names[actual[one]]}" for one in chosen]
-    write_grid(SHEET, [*map(draw_cell, pictures, captions)])
-    print(f"Drew {len(chosen)} of the errors into {SHEET}")
+    drawn = wrong[torch.randperm(len(wrong), generator=torch.Generator().manual_seed(0))[:count]]
+    draw_answers(SHEET, unseen[drawn], names, actual[drawn], logits[drawn])
+    print(f"Drew {len(drawn)} of the errors into {SHEET}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Shows what this machine's GPU does: accuracy, equal bytes, resuming, torchrun, and where the time goes.
 
-PYTHONPATH=stages:tools python benchmarks/gpu.py           # about ten minutes
-PYTHONPATH=stages:tools python benchmarks/gpu.py --short   # few images and epochs, on any device, to see that it runs
+python benchmarks/gpu.py           # about ten minutes
+python benchmarks/gpu.py --short   # few images and epochs, on any device, to see that it runs
 """
 
 from collections.abc import Callable
@@ -16,6 +16,8 @@ import sys
 import tempfile
 import time
 from typing import Any
+
+sys.path += [str(Path(__file__).parent.parent / name) for name in ("stages", "tools")]
 
 from bench import DATASET, DVC, choose, copy_project, declared, set_params, timed
 from compute import Compute, set_up
@@ -43,7 +45,7 @@ def gpu(*, short: bool = False) -> None:
         subprocess.run([*DVC, "download"], cwd=project, check=True, stdout=subprocess.DEVNULL)
         print("| recipe | accuracy | a run | again | killed and resumed | by torchrun |\n|---|---|---|---|---|---|")
         for recipe in ("tutorial", "quick") if short else ("tutorial", "quick", "best"):
-            measure(recipe, project, {"epochs": 2} if short else {})
+            measure(recipe, project, {"epochs": 3} if short else {})
         print("\n| images held out | seconds of the recipe best |\n|---|---|")
         race(project, {"epochs": 2, "validation_size": 500} if short else {"validation_size": 10_000})
     take_apart(steps=3 if short else 100)

@@ -1,13 +1,16 @@
 """Prints the accuracy of model.pth on photographs, sorted into a folder for each class, or on synthetic ones.
 
-PYTHONPATH=stages:tools python benchmarks/photos.py my-photos   # my-photos/Ankle boot/….jpg, my-photos/Bag/….jpg, …
-PYTHONPATH=stages:tools python benchmarks/photos.py             # large noisy pictures made of test images
+python benchmarks/photos.py my-photos   # my-photos/Ankle boot/….jpg, my-photos/Bag/….jpg, …
+python benchmarks/photos.py             # large noisy pictures made of test images
 """
 
 from pathlib import Path
 import sys
 from tempfile import TemporaryDirectory
 
+sys.path += [str(Path(__file__).parent.parent / name) for name in ("stages", "tools")]
+
+from answer import accuracy, answer
 import cyclopts
 from dataset import read_split
 from dvc.api import params_show
@@ -17,7 +20,6 @@ import numpy as np
 from pictures import find_pictures, open_picture, read_pictures
 from PIL import Image
 from predict import to_tensor
-from recipe import accuracy, answer
 import torch
 
 SHEET = Path("photos.png")

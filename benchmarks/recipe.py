@@ -1,8 +1,8 @@
 """Runs a recipe with several seeds by `dvc exp run`, prints its row of a table, and adds it to accuracy.csv and .svg.
 
 The accuracy is that on the test split, or on images held out, to choose values by:
-PYTHONPATH=stages:tools python benchmarks/recipe.py quick
-PYTHONPATH=stages:tools python benchmarks/recipe.py quick --held-out 10000 train.flip=false
+python benchmarks/recipe.py quick
+python benchmarks/recipe.py quick --held-out 10000 train.flip=false
 """
 
 import csv
@@ -10,16 +10,18 @@ import json
 from pathlib import Path
 from statistics import mean, stdev
 import subprocess
+import sys
 import time
 
-from compute import Compute, place, set_up
+sys.path += [str(Path(__file__).parent.parent / name) for name in ("stages", "tools")]
+
+from answer import accuracy
 import cyclopts
 from dataset import read_split
 from draw import draw
 from dvc.api import params_show
-from infer import Infer, average_logits, load
+from infer import load
 from model import Model
-from torch import Tensor
 
 PARAMS = Path("params.yaml")
 RESULTS = Path(__file__).with_name("accuracy.csv")
@@ -67,20 +69,6 @@ def test_accuracy() -> float:
 def held_out_accuracy(count: int) -> float:
     images, labels = read_split(Path("data/FashionMNIST"), "train")
     return accuracy(images[-count:], labels[-count:])
-
-
-def accuracy(images: Tensor, labels: Tensor) -> float:
-    """The accuracy of model.pth on images, answered as `evaluate` does."""
-    return (answer(images).argmax(1) == labels).double().mean().item()
-
-
-def answer(images: Tensor) -> Tensor:
-    """The logits [N, 10] of model.pth for images, uint8 [N, 1, 28, 28], with the values of params.yaml."""
-    params = params_show()
-    compute = Compute(**params["compute"])
-    device = set_up(compute)
-    network = place(load(Path("model.pth"), Model(**params["model"])), compute, device)
-    return average_logits(network, images.to(device), Infer(**params["infer"])).cpu()
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 from files import write
+from processes import ranks
 import torch
 import torch.distributed as dist
 
@@ -43,8 +44,8 @@ def resume(file: Path, run: bytes, parts: list[Any]) -> list[dict[str, float]]:
 
     Processes that train together resume from what the first one reads.
     """
-    is_first = not dist.is_initialized() or dist.get_rank() == 0
-    content = file.read_bytes() if is_first and file.exists() else b""
+    rank, _ = ranks()
+    content = file.read_bytes() if rank == 0 and file.exists() else b""
     digest, payload = content[:32], content[32:]
     is_whole = hashlib.sha256(run + payload).digest() == digest
     states = [torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True) if is_whole else None]

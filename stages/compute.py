@@ -37,7 +37,10 @@ def set_up(compute: Compute) -> torch.device:
     if device.type != "cpu":  # the CPU's kernels are deterministic, and the call takes a second
         os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # which makes CUDA's matrix products deterministic
         torch.use_deterministic_algorithms(True)
-        torch.accelerator.set_device_index(int(os.environ.get("LOCAL_RANK", 0)))  # as torchrun numbers its processes
+        rank = int(os.environ.get("LOCAL_RANK", 0))  # as torchrun numbers its processes
+        if rank >= (count := torch.accelerator.device_count()):
+            sys.exit(f"launch.train: more processes than this machine has devices, {count}; lower `--nproc-per-node`")
+        torch.accelerator.set_device_index(rank)
     return device
 
 

@@ -54,13 +54,19 @@ def evaluate(
     write_csv(reliability_file, [("confidence", "accuracy", "images"), *(map(str, values) for values in bins)])
 
     wrong = (~right).nonzero()[:, 0]
-    mistakes = wrong[confidences[wrong].argsort(descending=True, stable=True)][:24].tolist()
-    pictures = [Image.fromarray(images[number, 0].numpy()) for number in mistakes]
-    captions = [
-        f"{confidences[number]:.0%} {names[predicted[number]]}\nis {names[targets[number]]}" for number in mistakes
-    ]
-    write_grid(mistakes_file, [*map(draw_cell, pictures, captions)])
+    mistakes = wrong[confidences[wrong].argsort(descending=True, stable=True)][:24]
+    draw_answers(mistakes_file, images[mistakes], names, targets[mistakes], logits[mistakes])
     print(f"Test Error: \n Accuracy: {100 * accuracy:>0.1f}%, Avg loss: {loss:>8f} \n")
+
+
+def draw_answers(file: Path, images: Tensor, names: list[str], targets: Tensor, logits: Tensor) -> None:
+    """Draw the images, each above its confidence, its predicted class and its actual class."""
+    cells = []
+    for image, target, probabilities in zip(images, targets, logits.softmax(1), strict=True):
+        confidence, predicted = probabilities.max(0)
+        caption = f"{confidence:.0%} {names[predicted]}\nis {names[target]}"
+        cells.append(draw_cell(Image.fromarray(image[0].numpy()), caption))
+    write_grid(file, cells)
 
 
 def rate(names: list[str], targets: Tensor, predicted: Tensor) -> list[tuple[str, ...]]:

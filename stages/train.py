@@ -13,6 +13,7 @@ from dataset import read_split, split_files, to_floats
 from files import write, write_csv, write_json
 from model import Model, build, compute_logits, least_batch
 import numpy as np
+from processes import check_batches, join_processes, ranks
 import torch
 from torch import Tensor, nn
 import torch.distributed as dist
@@ -97,40 +98,6 @@ def train(
         checkpoint_file.unlink()
     if dist.is_initialized():
         dist.destroy_process_group()
-
-
-def join_processes(fingerprint: bytes) -> tuple[int, int]:
-    """Join the processes that torchrun has started, if it has; returns the rank of this one and their number.
-
-    Ends with a line if they do not all belong to the run of this `fingerprint`.
-    """
-    if dist.is_torchelastic_launched():
-        dist.init_process_group()
-    rank, processes = ranks()
-    if processes > 1:
-        fingerprints = [b""] * processes
-        dist.all_gather_object(fingerprints, fingerprint)
-        if len(set(fingerprints)) > 1:
-            sys.exit(
-                "launch.train: processes with other values, data or code have joined this run; give each run a "
-                "`--rdzv-id` of its own, and each machine the same commit"
-            )
-    return rank, processes
-
-
-def check_batches(size: int, batch_size: int, processes: int, least: int) -> None:
-    """End with a line if a batch of the `size` images has less than `least` of them for each process."""
-    share = min(batch_size, size % batch_size or batch_size) // processes
-    if share < least:
-        sys.exit(
-            f"--batch_size {batch_size}: the smallest batch has {share} images for each process of `launch.train` "
-            f"({processes}), and this network needs {least}"
-        )
-
-
-def ranks() -> tuple[int, int]:
-    """The rank of this process among those that train together, and their number."""
-    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 
 def optimize(network: nn.Module, train: Train, steps: int) -> tuple[list[Optimizer], list[LRScheduler]]:

@@ -2,16 +2,20 @@
 
 import ast
 from collections.abc import Iterator
+import contextlib
 from dataclasses import dataclass, field
 import hashlib
+from importlib.metadata import packages_distributions
 import os
 from pathlib import Path
 import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from typing import Any
 
+from dvc.repo import Repo
 import numpy as np
 import pytest
 from servers import Folder
@@ -30,6 +34,7 @@ TUTORIAL: dict[str, dict[str, Any]] = {}  # the values of its recipe, with which
 for option in RECIPES["tutorial"]:
     section, key, value = re.split("[.=]", option.removeprefix("--set-param="), maxsplit=2)
     TUTORIAL.setdefault(section, {})[key] = PARAMS[section][key] = yaml.safe_load(value)
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 CHECK = (sys.executable, str(ROOT / "tools" / "check.py"))
 
 
@@ -38,14 +43,16 @@ def script(stage: str) -> Path:
 
 
 def imports(file: Path) -> Iterator[str]:
-    """The top-level modules that the file imports, and those that its own modules import."""
+    """The top-level modules that the file imports, and those that the project's among them import."""
     for node in ast.walk(ast.parse(file.read_text())):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
         for name in (name.split(".")[0] for name in names):
             yield name
-            if (own := file.with_name(f"{name}.py")).exists():
-                yield from imports(own)
+            for own in (file.with_name(f"{name}.py"), script(name), ROOT / "tools" / f"{name}.py"):
+                if own.exists():
+                    yield from imports(own)
+                    break
 
 
 def modules(stage: str) -> set[str]:
@@ -59,9 +66,25 @@ def sections(stage: str) -> set[str]:
     return {name for name in ALL[stage].get("params", []) if isinstance(name, str)}
 
 
-def computing() -> set[str]:
-    """The stages that another version of the pinned packages makes stale."""
-    return {stage for stage in ALL if "project.dependencies" in str(ALL[stage].get("params"))}
+def packages(file: Path) -> set[str]:
+    """The packages that the script's modules import."""
+    installed = packages_distributions()
+    found = {name for name in imports(file) if name in installed and name not in sys.stdlib_module_names}
+    return {installed[name][0].lower().replace("_", "-") for name in found}
+
+
+def pins(stage: str) -> set[str]:
+    """The lists of pyproject.toml that the stage depends on, such as `project.dependencies`."""
+    files = [each for each in ALL[stage].get("params", []) if isinstance(each, dict)]
+    return {name for each in files for name in each["pyproject.toml"]}
+
+
+def pinned(name: str) -> set[str]:
+    """The packages in a list of pyproject.toml, each of which has its version there."""
+    table, key = name.split(".")
+    pairs = [dependency.split("==") for dependency in PYPROJECT[table][key]]
+    assert all(len(pair) == 2 for pair in pairs), f"{name} in pyproject.toml: a package without ==VERSION"
+    return {package for package, _ in pairs}
 
 
 def paths(stage: str) -> list[str]:
@@ -185,6 +208,18 @@ def cached(workspace: Workspace, name: str) -> Path:
     """The object in the cache that holds the file."""
     oid = hashlib.md5((workspace.path / name).read_bytes()).hexdigest()
     return workspace.path / ".dvc" / "cache" / "files" / "md5" / oid[:2] / oid[2:]
+
+
+def stale(workspace: Workspace, name: str, content: bytes) -> set[str]:
+    """The stages that DVC finds stale while the file has the content."""
+    file = workspace.path / name
+    before = file.read_bytes()
+    file.write_bytes(content)
+    try:
+        with contextlib.chdir(workspace.path):
+            return {name.removesuffix("@onnx") for name in Repo().status()}
+    finally:
+        file.write_bytes(before)
 
 
 def add_picture(workspace: Workspace, name: str) -> None:

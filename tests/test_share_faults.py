@@ -7,6 +7,7 @@ import time
 
 from faults import Moment, killed
 from project import CHECK, Team, Workspace, add_picture, cached, ran, results
+import psutil
 import pytest
 from servers import Folder, Server
 
@@ -37,6 +38,7 @@ def fail(command: str, workspace: Workspace, server: Server, path: str) -> None:
     stall = Moment("", "open", path, 1, "SIGSTOP", str(server.process.pid))
     killed(workspace, stall, "timeout", "10", "dvc", command)
     assert time.monotonic() - start < 15
+    assert server.process.status() == psutil.STATUS_STOPPED, "the command reached the path"
     server.send(signal.SIGCONT)
 
 

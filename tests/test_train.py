@@ -90,10 +90,14 @@ def test_each_value_of_training_is_tried() -> None:
     assert OTHERS.keys() | {"seed", "epochs", "validation_size"} == {field.name for field in fields(Train)}
 
 
+@pytest.fixture(scope="module")
+def plain(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    return trained(dataset, tmp_path_factory.mktemp("plain"))
+
+
 @pytest.mark.parametrize("key", OTHERS)
-def test_each_value_takes_effect(key: str, dataset: Path, tmp_path: Path) -> None:
-    other = trained(dataset, tmp_path / "other", OTHERS[key])
-    assert other["model.pth"] != trained(dataset, tmp_path / "plain")["model.pth"]
+def test_each_value_takes_effect(key: str, plain: dict[str, bytes], dataset: Path, tmp_path: Path) -> None:
+    assert trained(dataset, tmp_path, OTHERS[key])["model.pth"] != plain["model.pth"]
 
 
 @pytest.fixture

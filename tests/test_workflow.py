@@ -41,12 +41,12 @@ def test_a_stale_lock_is_an_error_before_anything_is_trained(stale: bool, finish
 
 def test_the_summary_and_the_report_compare_with_the_base(workspace: Workspace, tmp_path: Path) -> None:
     workspace.run("git", "checkout", "--quiet", "-b", "branch")
-    workspace.set(train={"momentum": 0.5})
+    workspace.set(predict={"top": 2})
     workspace.run("dvc", "repro")
-    workspace.commit("Momentum")
+    workspace.commit("Two classes")
     workspace.environment |= {"BASE": "main", "GITHUB_STEP_SUMMARY": str(tmp_path / "summary")}
     step("Compare with the base", workspace)
     summary = (tmp_path / "summary").read_text()
     assert "| metrics.json | accuracy |" in " ".join(summary.split())
-    assert "| params.yaml | train.momentum | 0.9 | 0.5 |" in " ".join(summary.split())
+    assert "| params.yaml | predict.top | 3 | 2 |" in " ".join(summary.split())
     assert (workspace.path / "report.html").exists()

@@ -51,8 +51,8 @@ def seeds(
     print("|---|---|---|")
     for metric in (name for name in results[0] if name != "epoch"):
         numbers = [result[metric] for result in results]
-        spread = stdev(numbers) if count > 1 else 0
-        print(f"| {metric} | {mean(numbers):.4f} ± {spread:.4f} | {' '.join(f'{number:.4f}' for number in numbers)} |")
+        spread = f" ± {stdev(numbers):.4f}" if count > 1 else ""
+        print(f"| {metric} | {mean(numbers):.4f}{spread} | {' '.join(f'{number:.4f}' for number in numbers)} |")
     print(f"| experiment | | {' '.join(names)} |")
 
 
@@ -61,10 +61,14 @@ def run(*values: str) -> str:
     options = (f"--set-param={value}" for value in values)
     name = ""
     with subprocess.Popen([DVC, "exp", "run", "--temp", *options], stdout=subprocess.PIPE, text=True) as process:
-        for line in process.stdout or []:
-            print(line, end="", flush=True)
-            if line.startswith("Ran experiment(s): "):
-                name = line.split()[-1]
+        try:
+            for line in process.stdout or []:
+                print(line, end="", flush=True)
+                if line.startswith("Ran experiment(s): "):
+                    name = line.split()[-1]
+        except KeyboardInterrupt:
+            process.wait()  # DVC cleans up, and must not do so behind the next prompt
+            raise
     if process.returncode:
         sys.exit(f"seeds: the run with {values[-1]} failed")
     return name
