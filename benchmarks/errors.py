@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 import sys
 
-sys.path += [str(Path(__file__).parent.parent / name) for name in ("stages", "tools")]
+sys.path.append(str(Path(__file__).parent.parent / "stages"))
 
 from answer import answer
 import cyclopts

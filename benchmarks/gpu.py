@@ -17,7 +17,7 @@ import tempfile
 import time
 from typing import Any
 
-sys.path += [str(Path(__file__).parent.parent / name) for name in ("stages", "tools")]
+sys.path.append(str(Path(__file__).parent.parent / "stages"))
 
 from bench import DATASET, DVC, choose, copy_project, declared, set_params, timed
 from compute import Compute, set_up

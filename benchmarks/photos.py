@@ -8,7 +8,7 @@ from pathlib import Path
 import sys
 from tempfile import TemporaryDirectory
 
-sys.path += [str(Path(__file__).parent.parent / name) for name in ("stages", "tools")]
+sys.path.append(str(Path(__file__).parent.parent / "stages"))
 
 from answer import accuracy, answer
 import cyclopts

@@ -77,6 +77,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             patch.delenv(name, raising=False)
         patch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path_factory.mktemp("dvc-site")))
         patch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+        patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("tmp")))  # what a killed process leaves goes with the tests
         patch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
         for role in ("AUTHOR", "COMMITTER"):
             patch.setenv(f"GIT_{role}_NAME", "Test")

@@ -167,7 +167,7 @@ class Workspace:
         home = self.path.with_name(f"{user}-home")
         home.mkdir(exist_ok=True)
         os.chown(home, user, group)
-        environment = {"HOME": str(home), "USER": str(user), "DVC_SITE_CACHE_DIR": str(home / "site")}
+        environment = {"HOME": str(home), "USER": str(user), "TMPDIR": str(home), "DVC_SITE_CACHE_DIR": f"{home}/site"}
         return Workspace(self.path, self.environment | environment, prefix=command)
 
     def set(self, **sections: dict[str, Any]) -> None:

@@ -94,7 +94,7 @@ class S3(Server):
             "webdav": "false",
             "admin.ui": "false",
         }
-        self.folder, self.port = folder, ports["s3.port"]
+        self.folder, self.port, self.ports = folder, ports["s3.port"], list(ports.values())
         self.command = [program("weed"), "mini", *(f"-{name}={value}" for name, value in settings.items())]
         actions = {"writer": ["Admin", "Read", "Write", "List"], "reader": [f"Read:{BUCKET}", f"List:{BUCKET}"]}
         identities = [
@@ -111,6 +111,12 @@ class S3(Server):
 
     def environment(self, key: str = "writer") -> dict[str, str]:
         return {f"AWS_{name.upper()}": value for name, value in self.secrets(key).items()}
+
+    def kill(self) -> None:
+        super().kill()
+        for port in self.ports:
+            for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+                left.unlink()
 
     def is_ready(self) -> bool:
         return "All enabled components are running" in (self.folder / "log").read_text()

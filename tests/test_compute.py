@@ -77,6 +77,17 @@ def test_where_kernels_cannot_be_portable_a_line_says_so(
     assert network(torch.zeros(1, 1, 28, 28)).layout == torch.strided
 
 
+def test_more_processes_than_devices_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    accelerator = torch.device("cuda")
+    monkeypatch.setattr("torch.accelerator.current_accelerator", lambda check_available: accelerator)
+    monkeypatch.setattr("torch.accelerator.device_count", lambda: 1)
+    monkeypatch.setattr("torch.use_deterministic_algorithms", lambda mode: None)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")  # to take back what is set
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with pytest.raises(SystemExit, match=r"launch\.train: more processes than this machine has devices, 1; lower"):
+        set_up(replace(COMPUTE, device="cuda"))
+
+
 @pytest.mark.parametrize("stage", ["train", "evaluate", "predict"])
 def test_threads_are_told_to_sleep_before_pytorch_is_imported(stage: str) -> None:
     script = f"""

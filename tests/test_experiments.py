@@ -14,6 +14,7 @@ import termios
 import time
 
 from project import RECIPES, Workspace, ran
+import psutil
 import pytest
 import yaml
 
@@ -117,8 +118,10 @@ def test_seeds_that_were_stopped_go_on_from_those_that_have_finished(workspace: 
         starts = (line for line in stopped.stdout or [] if line.startswith("Epoch 1/50"))
         assert len(list(islice(starts, 2))) == 2
         os.killpg(stopped.pid, signal.SIGINT)
+        assert stopped.wait() == 130
+        folders = [process.info["cwd"] or "" for process in psutil.process_iter(["cwd"])]
+        assert not [folder for folder in folders if folder.startswith(str(workspace.path))], "DVC has ended before"
         printed = (stopped.stdout and stopped.stdout.read()) or ""
-    assert stopped.returncode == 130
     assert "seeds: stopped; the same command goes on from the runs that have finished" in printed
     assert workspace.run("git", "status", "--porcelain") == ""
     printed = workspace.run(*command)
