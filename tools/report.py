@@ -89,7 +89,7 @@ def dvc(*command: str) -> dict[str, Any]:
 def compare(files: dict[str, dict[str, dict[str, Any]]]) -> list[tuple[list[str], str, list[str], list[str]]]:
     """For each name, in parts that a line may break between: its arrow, and the lines that show its two values."""
     return [
-        (re.findall(r"[^._]+[._]?", name), arrow(name), show(values.get("new")), show(values.get("old")))
+        (re.findall(r"[^._-]+[._-]?", name), arrow(name), show(values.get("new")), show(values.get("old")))
         for _, entries in sorted(files.items())
         for name, values in sorted(entries.items())
     ]
