@@ -25,6 +25,7 @@ def test_the_stage_of_the_page_runs_and_keeps_the_contract(workspace: Workspace)
     add(workspace)
     assert ran(workspace.run("dvc", "repro")) == ["describe"]
     workspace.run(*CONTRACT, "-k", "describe or ignores or module")
+    workspace.run(*CONTRACT[:-1], "tests/test_cache.py", "-k", "describe")
     assert stale(workspace, "stages/describe.py", f"{SCRIPT}# changed\n".encode()) == {"describe"}
     described = yaml.safe_load((workspace.path / "model.json").read_text())
     assert described == {"network": "mlp", "weights": 26506, "classes": PARAMS["labels"]["classes"]}
@@ -92,14 +93,13 @@ FORGOTTEN = {
 def test_each_forgotten_step_is_named_in_a_sentence(workspace: Workspace) -> None:
     """In one project that has a stage for each step, of which that was forgotten."""
     sentences = []
-    for number, step in enumerate(FORGOTTEN.items()):
-        script, declaration = SCRIPT, DECLARATION
-        for (before, after), sentence in step[1].items():
+    for number, changes in enumerate(FORGOTTEN.values()):
+        name, script, declaration = f"describe{number}", SCRIPT, DECLARATION
+        for (before, after), sentence in changes.items():
             assert before in script + declaration
             script, declaration = script.replace(before, after), declaration.replace(before, after)
-            sentences.append(sentence.replace("describe", f"describe{number}"))
-        names = [text.replace("describe", f"describe{number}") for text in (script, declaration)]
-        add(workspace, *names, name=f"describe{number}")
+            sentences.append(sentence.replace("describe", name))
+        add(workspace, script.replace("describe", name), declaration.replace("describe", name), name)
     printed = workspace.run(*CONTRACT, "-k", "describe", ok=False)
     assert [sentence for sentence in sentences if sentence not in printed] == []
     assert "KeyError" not in printed

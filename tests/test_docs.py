@@ -26,9 +26,11 @@ def test_the_commands_of_a_page_run_as_printed_from_top_to_bottom(page: str, wor
     script = commands(page).replace(" && ", "\n")  # before which -e overlooks a failure
     for printed, smaller in SMALLER.items():
         script = script.replace(printed, smaller)
-    workspace.run("bash", "-e", "-o", "pipefail", "-x", "-c", script)
-    if "dvc queue start" in script:
-        workspace.run("dvc", "queue", "stop", "--kill")
+    try:
+        workspace.run("bash", "-e", "-o", "pipefail", "-x", "-c", script)
+    finally:
+        if "dvc queue start" in script:
+            workspace.run("dvc", "queue", "stop", "--kill")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
