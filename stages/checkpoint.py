@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 import hashlib
+from importlib.metadata import version
 import io
 from pathlib import Path
 import sys
@@ -14,10 +15,11 @@ import torch.distributed as dist
 
 
 def fingerprint(values: Iterable[object], data: Iterable[Path]) -> bytes:
-    """A digest of what the run depends on: its values, the bytes of its data and of its code, Python and PyTorch."""
+    """A digest of what the run depends on: its values, the bytes of its data and of its code, and the packages."""
     modules = (getattr(module, "__file__", None) for module in sys.modules.values())
     code = {Path(file) for file in modules if file and Path(file).parent == Path(__file__).parent}
-    digest = hashlib.sha256(repr([sys.version, torch.__version__, *values]).encode())
+    packages = [sys.version, torch.__version__, version("torchvision"), version("numpy")]
+    digest = hashlib.sha256(repr([*packages, *values]).encode())
     for path in [*data, *sorted(code)]:
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.digest()

@@ -15,6 +15,8 @@ import threading
 import time
 from typing import Any, TypeVar, dataclass_transform
 
+PARENT = os.getppid()  # before imports, which take seconds in which it may end
+
 try:
     from cyclopts import App, CycloptsError, Parameter, Token
     from cyclopts.exceptions import MissingArgumentError, UnusedCliTokensError
@@ -106,15 +108,14 @@ def _missing(function: Callable[..., None], error: MissingArgumentError) -> str:
 
 def _end_with_parent() -> None:
     """End this process when its parent, DVC or torchrun, ends; otherwise it would run beside the next run."""
-    parent = os.getppid()
 
     def watch() -> None:
-        while os.getppid() == parent:
+        while os.getppid() == PARENT:
             time.sleep(0.1)
         os._exit(1)
 
-    # A parent in another session did not start this process: DVC ended before this line. But torchrun gives each of
-    # its processes a session of its own.
-    if os.getsid(parent) != os.getsid(0) and "TORCHELASTIC_RUN_ID" not in os.environ:
+    # DVC has ended if another process has adopted this one: during the imports, or before them where that process is of
+    # another session. But torchrun gives each of its processes a session of its own.
+    if os.getppid() != PARENT or (os.getsid(PARENT) != os.getsid(0) and "TORCHELASTIC_RUN_ID" not in os.environ):
         sys.exit("DVC has ended, or `launch.train` started a session of its own, which torchrun alone may do")
     threading.Thread(target=watch, daemon=True).start()

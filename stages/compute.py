@@ -2,7 +2,6 @@
 
 import ctypes
 import os
-import platform
 import sys
 from typing import Annotated, Literal
 
@@ -61,8 +60,7 @@ def limit_kernels(compute: Compute, device: torch.device) -> None:
 
 def is_portable(compute: Compute, device: torch.device) -> bool:
     """Whether other machines compute the same bits."""
-    is_x86 = platform.machine().lower() in ("x86_64", "amd64")
-    return compute.kernels == "portable" and device.type == "cpu" and is_x86 and torch.cpu._is_avx2_supported()
+    return compute.kernels == "portable" and device.type == "cpu" and torch.cpu._is_avx2_supported()
 
 
 def place(network: nn.Module, compute: Compute, device: torch.device) -> nn.Module:

@@ -18,7 +18,7 @@ from PIL import Image
 import torch
 from torch import Tensor
 
-CELLS = 100  # of the grid, at most: two for a picture
+CELLS = 100  # of the grid: two for a picture; one more says how many are left out
 Top = Annotated[int, number(gte=1, lte=10)]
 
 

@@ -26,7 +26,7 @@ def join_processes(fingerprint: bytes) -> tuple[int, int]:
 
 def check_batches(size: int, batch_size: int, processes: int, least: int) -> None:
     """End with a line if a batch of the `size` images has less than `least` of them for each process."""
-    share = min(batch_size, size % batch_size or batch_size) // processes
+    share = (size % batch_size or batch_size) // processes
     if share < least:
         sys.exit(
             f"--batch_size {batch_size}: the smallest batch has {share} images for each process of `launch.train` "

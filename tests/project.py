@@ -1,20 +1,22 @@
 """This project as tests see it: what it declares, what its code imports, and workspaces in which it runs."""
 
 import ast
-from collections.abc import Iterator
 import contextlib
 from dataclasses import dataclass, field
+from functools import cache
 import hashlib
 from importlib.metadata import packages_distributions
 import os
 from pathlib import Path
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import tomllib
 from typing import Any
 
+from dvc.parsing import DataResolver
 from dvc.repo import Repo
 import numpy as np
 import pytest
@@ -42,22 +44,25 @@ def script(stage: str) -> Path:
     return ROOT / "stages" / f"{stage}.py"
 
 
-def imports(file: Path) -> Iterator[str]:
+@cache
+def imports(file: Path) -> frozenset[str]:
     """The top-level modules that the file imports, and those that the project's among them import."""
+    found: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text())):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
         for name in (name.split(".")[0] for name in names):
-            yield name
+            found.add(name)
             for own in (file.with_name(f"{name}.py"), script(name), ROOT / "tools" / f"{name}.py"):
                 if own.exists():
-                    yield from imports(own)
+                    found |= imports(own)
                     break
+    return frozenset(found)
 
 
 def modules(stage: str) -> set[str]:
     """The files in stages/ that the stage's script consists of."""
-    names = {stage, *imports(script(stage))}
+    names = {stage} | imports(script(stage))
     return {f"stages/{name}.py" for name in names if script(name).exists()}
 
 
@@ -66,11 +71,13 @@ def sections(stage: str) -> set[str]:
     return {name for name in ALL[stage].get("params", []) if isinstance(name, str)}
 
 
+INSTALLED = cache(packages_distributions)
+
+
 def packages(file: Path) -> set[str]:
     """The packages that the script's modules import."""
-    installed = packages_distributions()
-    found = {name for name in imports(file) if name in installed and name not in sys.stdlib_module_names}
-    return {installed[name][0].lower().replace("_", "-") for name in found}
+    found = imports(file) & INSTALLED().keys() - sys.stdlib_module_names
+    return {INSTALLED()[name][0].lower().replace("_", "-") for name in found}
 
 
 def pins(stage: str) -> set[str]:
@@ -85,6 +92,15 @@ def pinned(name: str) -> set[str]:
     pairs = [dependency.split("==") for dependency in PYPROJECT[table][key]]
     assert all(len(pair) == 2 for pair in pairs), f"{name} in pyproject.toml: a package without ==VERSION"
     return {package for package, _ in pairs}
+
+
+open_repo = cache(Repo)  # it does not read params.yaml
+
+
+def arguments(stage: str, folder: Path) -> list[str]:
+    """What DVC makes of the stage's command with the values in the folder's params.yaml, from the script on."""
+    resolver = DataResolver(open_repo(str(folder)), str(folder), {"stages": STAGES})
+    return shlex.split(resolver.resolve_one(stage)[stage]["cmd"])[2:]
 
 
 def paths(stage: str) -> list[str]:

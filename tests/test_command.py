@@ -1,20 +1,16 @@
 """A wrong value in params.yaml ends the stage with one line that names its key; stages start and end quickly."""
 
 from collections.abc import Iterator
-from functools import cache
 from importlib import import_module
 import os
 from pathlib import Path
-import shlex
 import subprocess
 import sys
 from typing import Any
 
 from command import run
 from dvc.exceptions import DvcException
-from dvc.parsing import DataResolver
-from dvc.repo import Repo
-from project import PARAMS, ROOT, STAGES, Workspace, ran
+from project import PARAMS, ROOT, STAGES, Workspace, arguments, ran, sections
 import pytest
 import yaml
 
@@ -62,21 +58,16 @@ def wrong_values() -> Iterator[tuple[str, str, Any]]:
             yield from ((section, key, wrong) for wrong in [None, "", {"one": 1}, ["one", "two"]])
 
 
-open_repo = cache(Repo)  # it does not read params.yaml
-
-
 def run_stage_that_reads(section: str) -> str:
     """Run, in this process, the first stage that DVC gives the section to; returns how it ends."""
     stage = next(name for name, body in STAGES.items() if f"${{{section}}}" in body["cmd"])
-    resolver = DataResolver(open_repo(), str(Path.cwd()), yaml.safe_load(Path("dvc.yaml").read_text()))
-    command = resolver.resolve_one(stage)[stage]["cmd"]
-    return run_in_process(stage, *shlex.split(command)[3:])
+    return run_in_process(stage, *arguments(stage, Path.cwd())[1:])
 
 
-def run_in_process(stage: str, *arguments: str) -> str:
+def run_in_process(stage: str, *options: str) -> str:
     """Run the stage in this process; returns how it ends."""
     with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as end:
-        patch.setattr(sys, "argv", ["", *arguments])
+        patch.setattr(sys, "argv", ["", *options])
         patch.setattr("command.gc.freeze", lambda: None)  # of this process, which goes on
         run(getattr(import_module(stage), stage))
     return str(end.value)
@@ -110,7 +101,7 @@ def test_what_is_no_number_is_called_so(wrong: float, params: dict[str, dict[str
 
 def test_the_name_of_a_class_may_look_like_an_option(workspace: Workspace) -> None:
     workspace.set(labels={"classes": ["-a", "--top", "-1", "-", *"abcdef"]})
-    assert ran(workspace.run("dvc", "repro")) == ["evaluate", "predict"]
+    assert ran(workspace.run("dvc", "repro")) == [stage for stage in STAGES if "labels" in sections(stage)]
     assert (workspace.path / "classes.csv").read_text().splitlines()[1].startswith("-a,")
 
 
@@ -183,6 +174,37 @@ def test_a_stage_without_dvc_says_so() -> None:
     )
     assert done.returncode == 1
     assert done.stderr.startswith("DVC has ended") and done.stderr.count("\n") == 1
+
+
+def test_a_stage_whose_dvc_ended_during_its_imports_ends(tmp_path: Path) -> None:
+    """Also where what adopts it is of the same session, such as the shell that is a container's first process."""
+    stage = """
+import os, time
+parent = os.getppid()
+import command
+open("imported", "w").close()
+while os.getppid() == parent:
+    time.sleep(0.01)
+def stage() -> None:
+    time.sleep(2)
+    print("lived on")
+command.run(stage)
+"""
+    shell = f"""
+import ctypes, os, subprocess, sys, time
+ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: adopt
+if not os.fork():  # stands for DVC
+    subprocess.Popen([sys.executable, "-c", {stage!r}])
+    while not os.path.exists("imported"):
+        time.sleep(0.01)
+    os._exit(0)
+os.wait()
+_, status = os.wait()
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+    environment = os.environ | {"DVC_STAGE": "stage", "PYTHONPATH": str(ROOT / "stages")}
+    done = subprocess.run([sys.executable, "-c", shell], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
 
 
 def test_garbage_is_not_searched_for_in_what_is_imported_in_a_stage_and_at_its_end() -> None:

@@ -43,7 +43,6 @@ def exported(
 
 NETWORKS = [
     (MODEL, INFER),
-    (MODEL, VIEWS),
     *((replace(MODEL, network=name), VIEWS) for name in ("cnn", "resnet", "mobilenet_v3_small")),
 ]
 
@@ -114,9 +113,11 @@ def test_a_class_of_any_name_is_a_cell_of_the_cards_table() -> None:
     assert markdown([["class", "f1"], ["T|shirt <b> *top*", "1"]]).splitlines()[2] == r"| T\|shirt \<b> \*top\* | 1 |"
 
 
-def test_another_format_is_refused(workspace: Workspace) -> None:
-    workspace.set(export={"formats": ["tflite"]})
-    assert "export.formats: tflite is not known; onnx is\n" in workspace.run("dvc", "repro", ok=False)
+def test_another_format_is_refused(folder: Path) -> None:
+    read = (folder / "model.pth", folder / "metrics.json", folder / "classes.csv", CARD)
+    sections: dict[str, Any] = {"infer": VIEWS, "labels": LABELS, "model": MODEL, "compute": COMPUTE}
+    with pytest.raises(SystemExit, match=r"export\.formats: tflite is not known; onnx is$"):
+        export(*read, folder / "model.tflite", folder / "model.tflite.md", train=TRAIN, **sections)
 
 
 @pytest.fixture(scope="module")

@@ -90,7 +90,7 @@ def test_a_second_run_in_the_same_workspace_stops_and_harms_nothing(workspace: W
     assert "up to date" in workspace.run("dvc", "status", "train")
 
 
-@pytest.mark.parametrize("sent", ["SIGINT", "SIGTERM", "SIGKILL"])
+@pytest.mark.parametrize("sent", ["SIGINT", "SIGKILL"])
 def test_a_killed_experiment_is_given_up_by_git_checkout_head(
     sent: str, workspace: Workspace, finished: Workspace
 ) -> None:

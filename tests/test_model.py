@@ -60,11 +60,12 @@ def test_a_network_of_torchvision_has_its_weights_and_gives_its_answers(name: Pu
 
 
 def test_torchvision_is_not_imported_for_the_other_networks() -> None:
-    code = """
+    code = f"""
+from dataclasses import replace
 import sys, evaluate, train
 from model import Model, build
 for network in ("mlp", "cnn", "resnet"):
-    build(Model(network, hidden_size=8, width=4, blocks=1))
+    build(replace({MODEL}, network=network))
 assert "torchvision" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], cwd=ROOT / "stages", check=True)

@@ -74,7 +74,9 @@ def test_the_garment_is_bright_whatever_the_background(background: int, tmp_path
     assert max(read[:, :6].max(), read[:, 22:].max()) < 10
 
 
-@pytest.mark.parametrize("name", ["RGB.png", "RGB.jpg", "RGB.webp", "RGB.bmp", "P.gif", "P.png", "L.tif", "CMYK.jpg"])
+@pytest.mark.parametrize(
+    "name", ["RGB.png", "RGB.jpg", "RGB.webp", "RGB.avif", "RGB.bmp", "P.gif", "P.png", "L.tif", "CMYK.jpg"]
+)
 def test_the_format_makes_no_difference(name: str, photo: Image.Image, tmp_path: Path) -> None:
     mode, _ = name.split(".")
     (photo.quantize() if mode == "P" else photo.convert(mode)).save(tmp_path / name)

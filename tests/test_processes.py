@@ -6,6 +6,7 @@ import subprocess
 import time
 
 from faults import Moment, killed
+from processes import check_batches
 from project import Workspace, ran
 import psutil
 import pytest
@@ -58,16 +59,16 @@ def test_two_processes_agree_with_one(workspace: Workspace, tmp_path: Path) -> N
         assert ran(two.run("dvc", "repro", "train")) == []
 
 
-@pytest.mark.parametrize(("event", "count", "epochs"), [("tmp/checkpoint.tmp", 3, 2), ("model.pth.tmp", 1, 8)])
-@pytest.mark.parametrize(("before", "after"), [("python", TORCHRUN), (TORCHRUN, "python")], ids=["to two", "to one"])
 def test_a_killed_run_resumes_with_another_number_of_processes(
-    before: str, after: str, event: str, count: int, epochs: int, fresh: Workspace, finished: Workspace, tmp_path: Path
+    fresh: Workspace, finished: Workspace, tmp_path: Path
 ) -> None:
     workspace = fresh.copy(tmp_path / "clone")
-    workspace.set(launch={"train": before})
-    killed(workspace, Moment("train", "os.rename", event, count, "SIGKILL", "self"))
-    workspace.set(launch={"train": after})
-    assert f"Resuming after epoch {epochs}\n" in workspace.run("dvc", "repro", "train")
+    third_checkpoint = Moment("train", "os.rename", "tmp/checkpoint.tmp", 3, "SIGKILL", "self")
+    killed(workspace, third_checkpoint)
+    workspace.set(launch={"train": TORCHRUN})
+    assert "Resuming after epoch 2\n" in killed(workspace, third_checkpoint)
+    workspace.set(launch={"train": "python"})
+    assert "Resuming after epoch 4\n" in workspace.run("dvc", "repro", "train")
     assert_agree(finished, workspace)
 
 
@@ -80,20 +81,21 @@ def test_processes_of_another_run_do_not_join(workspace: Workspace, tmp_path: Pa
     assert not (workspace.path / ".dvc" / "tmp" / "checkpoint").exists()
 
 
-@pytest.mark.parametrize("network", ["cnn", "resnet"])
-def test_two_processes_train_what_the_recipes_do(network: str, workspace: Workspace) -> None:
+def test_two_processes_train_what_the_recipes_do(workspace: Workspace) -> None:
     values = {"epochs": 2, "optimizer": "muon", "shift": 1, "precision": "bf16"}
-    workspace.set(launch={"train": TORCHRUN}, train=values, model={"network": network, "width": 4})
-    assert ran(workspace.run("dvc", "repro", "evaluate")) == ["train", "evaluate"]
+    workspace.set(launch={"train": TORCHRUN}, train=values, model={"network": "resnet", "width": 4})
+    assert ran(workspace.run("dvc", "repro", "train")) == ["train"]
     model = (workspace.path / "model.pth").read_bytes()
     workspace.run("dvc", "repro", "--force", "--single-item", "train")
     assert (workspace.path / "model.pth").read_bytes() == model
 
 
-def test_more_processes_than_images_in_a_batch_are_refused(workspace: Workspace) -> None:
-    workspace.set(launch={"train": TORCHRUN}, train={"batch_size": 1})
-    printed = workspace.run("dvc", "repro", ok=False)
-    assert "--batch_size 1: the smallest batch has 0 images for each process of `launch.train` (2), and" in printed
+@pytest.mark.parametrize(("size", "batch_size"), [(500, 1), (65, 64), (1, 64)])
+def test_more_processes_than_images_in_a_batch_are_refused(size: int, batch_size: int) -> None:
+    message = f"^--batch_size {batch_size}: the smallest batch has 0 images for each process of `launch.train` \\(2\\)"
+    with pytest.raises(SystemExit, match=message):
+        check_batches(size, batch_size, processes=2, least=1)
+    check_batches(size + 1, 64, processes=2, least=1)
 
 
 def training(workspace: Workspace) -> list[psutil.Process]:

@@ -10,7 +10,7 @@ import numpy as np
 from playwright.sync_api import Browser, Page, sync_playwright
 from project import ROOT, Workspace
 import pytest
-from report import compare_answers
+from report import compare, compare_answers
 
 CHROMIUM = shutil.which("google-chrome") or shutil.which("chromium")
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="needs Chrome, or Debian's package chromium")
@@ -106,6 +106,12 @@ def test_no_name_and_no_number_breaks_within_a_word(page: Page) -> None:
     assert broken == []
 
 
+@pytest.mark.parametrize("name", ["train.epochs", "_hidden", "a__b", "lock-step."])
+def test_a_name_keeps_every_letter_where_it_may_break(name: str) -> None:
+    [(parts, *_)] = compare({"params.yaml": {name: {"new": 1}}})
+    assert "".join(parts) == name
+
+
 def test_it_fits_the_window_and_its_text_can_be_read(page: Page) -> None:
     width = page.viewport_size["width"] if page.viewport_size else 0
     assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -125,7 +131,7 @@ def test_it_fits_the_window_and_its_text_can_be_read(page: Page) -> None:
 
 
 def test_a_chart_without_values_is_left_out(compared: Path, shared: Workspace) -> None:
-    shared.run("dvc", "exp", "run", "--set-param", "train.validation_size=0")
+    shared.run("dvc", "exp", "run", "--set-param", "train.validation_size=0", "train")
     shared.run("python", ROOT / "tools" / "report.py", "HEAD")
     page = (shared.path / "report.html").read_text()
     assert "Accuracy on the images held out" in page

@@ -2,6 +2,7 @@
 
 from dataclasses import fields, replace
 import importlib
+from importlib.metadata import version
 import json
 from pathlib import Path
 import shutil
@@ -254,6 +255,15 @@ def test_a_checkpoint_of_other_code_is_not_used(tmp_path: Path, monkeypatch: pyt
     before = checkpoint.fingerprint([], [])
     assert checkpoint.fingerprint([], []) == before
     (tmp_path / "network.py").write_text("width = 2")
+    assert checkpoint.fingerprint([], []) != before
+
+
+@pytest.mark.parametrize("package", ["numpy", "torchvision"])
+def test_a_checkpoint_of_another_version_of_a_package_is_not_used(
+    package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = checkpoint.fingerprint([], [])
+    monkeypatch.setattr(checkpoint, "version", lambda name: "another" if name == package else version(name))
     assert checkpoint.fingerprint([], []) != before
 
 

@@ -22,6 +22,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from scipy.stats import binomtest
 import vl_convert
 
+DVC = Path(sys.executable).with_name("dvc")
 CHART = {
     "background": "transparent",
     "axis": {"gridColor": "#8885", "labelFontSize": 12, "titleFontSize": 12},
@@ -80,7 +81,7 @@ def report(base: str = "main", /) -> None:
 
 def dvc(*command: str) -> dict[str, Any]:
     """What the command prints with --json."""
-    done = subprocess.run(["dvc", *command, "--json"], stdout=subprocess.PIPE)
+    done = subprocess.run([DVC, *command, "--json"], stdout=subprocess.PIPE)
     if done.returncode:
         sys.exit(f"report: `dvc {' '.join(command)}` failed, see above")
     return json.loads(done.stdout)
@@ -89,7 +90,7 @@ def dvc(*command: str) -> dict[str, Any]:
 def compare(files: dict[str, dict[str, dict[str, Any]]]) -> list[tuple[list[str], str, list[str], list[str]]]:
     """For each name, in parts that a line may break between: its arrow, and the lines that show its two values."""
     return [
-        (re.findall(r"[^._-]+[._-]?", name), arrow(name), show(values.get("new")), show(values.get("old")))
+        (re.split(r"(?<=[._-])", name), arrow(name), show(values.get("new")), show(values.get("old")))
         for _, entries in sorted(files.items())
         for name, values in sorted(entries.items())
     ]
