@@ -71,13 +71,13 @@ def sections(stage: str) -> set[str]:
     return {name for name in ALL[stage].get("params", []) if isinstance(name, str)}
 
 
-INSTALLED = cache(packages_distributions)
+distributions = cache(packages_distributions)  # of each module that is installed
 
 
 def packages(file: Path) -> set[str]:
     """The packages that the script's modules import."""
-    found = imports(file) & INSTALLED().keys() - sys.stdlib_module_names
-    return {INSTALLED()[name][0].lower().replace("_", "-") for name in found}
+    found = imports(file) & distributions().keys() - sys.stdlib_module_names
+    return {distributions()[name][0].lower().replace("_", "-") for name in found}
 
 
 def pins(stage: str) -> set[str]:

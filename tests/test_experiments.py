@@ -109,6 +109,9 @@ def test_several_seeds_are_one_table_and_go_on_after_ctrl_c(fresh: Workspace, tm
     results = shown(workspace)
     assert [results[name]["train_loss"] for name in names.split()] == [first, second]
     assert workspace.run("git", "status", "--porcelain") == ""
+    again = workspace.run(*command)
+    assert "Epoch" not in again
+    assert f"| {first:.4f} {second:.4f} |" in again
 
 
 def test_a_run_of_several_that_failed_is_named(workspace: Workspace) -> None:

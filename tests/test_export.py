@@ -25,6 +25,7 @@ from values import COMPUTE, INFER, LABELS, MODEL, TRAIN, trained
 PAGE = "docs/elsewhere.md"
 CARD = ROOT / "stages" / "model-card.md"
 VIEWS = Infer(test_time_flip=True, test_time_shift=1)
+SECTIONS: dict[str, Any] = {"infer": VIEWS, "labels": LABELS, "model": MODEL, "compute": COMPUTE}
 
 
 def exported(
@@ -34,7 +35,7 @@ def exported(
     trained(dataset, folder, TRAIN, model)
     names = ("metrics.json", "confusion.csv", "classes.csv", "reliability.csv", "mistakes.png")
     metrics, _, classes, *_ = written = [folder / name for name in names]
-    sections: dict[str, Any] = {"infer": infer, "labels": LABELS, "model": model, "compute": COMPUTE}
+    sections = SECTIONS | {"infer": infer, "model": model}
     evaluate(dataset, folder / "model.pth", *written, **sections)
     read = (folder / "model.pth", metrics, classes, card)
     export(*read, folder / ONNX, folder / f"{ONNX}.md", train=TRAIN, **sections)
@@ -115,9 +116,8 @@ def test_a_class_of_any_name_is_a_cell_of_the_cards_table() -> None:
 
 def test_another_format_is_refused(folder: Path) -> None:
     read = (folder / "model.pth", folder / "metrics.json", folder / "classes.csv", CARD)
-    sections: dict[str, Any] = {"infer": VIEWS, "labels": LABELS, "model": MODEL, "compute": COMPUTE}
     with pytest.raises(SystemExit, match=r"export\.formats: tflite is not known; onnx is$"):
-        export(*read, folder / "model.tflite", folder / "model.tflite.md", train=TRAIN, **sections)
+        export(*read, folder / "model.tflite", folder / "model.tflite.md", train=TRAIN, **SECTIONS)
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from typing import Any
 
 import classify as tool
 from dataset import read_split
@@ -20,13 +21,13 @@ import pytest
 from values import COMPUTE, INFER, LABELS, MODEL, TRAIN, trained
 
 OUTPUTS = ("predictions.csv", "predictions.png")
+SECTIONS: dict[str, Any] = {"infer": INFER, "labels": LABELS, "model": MODEL, "compute": COMPUTE}
 
 
 def predicted(dataset: Path, model: Path, pictures: Path, index: int = 3, top: int = 3) -> None:
     """Predict the pictures, into the folder that holds theirs."""
     files = (pictures.parent / name for name in OUTPUTS)
-    values = {"infer": INFER, "labels": LABELS, "model": MODEL, "compute": COMPUTE}
-    predict(dataset, model, pictures, *files, predict=Predict(index, top), **values)
+    predict(dataset, model, pictures, *files, predict=Predict(index, top), **SECTIONS)
 
 
 @pytest.fixture(scope="module")
@@ -191,9 +192,8 @@ def test_classify_says_what_is_wrong(
 ) -> None:
     monkeypatch.chdir(pictures)
     Path("model.pth").touch()
-    values = {"infer": INFER, "labels": LABELS, "model": MODEL, "compute": COMPUTE}
     with pytest.raises(SystemExit, match=f"^{re.escape(error)}"):
-        tool.classify(*map(Path, files), top=3, **values)
+        tool.classify(*map(Path, files), top=3, **SECTIONS)
     assert capsys.readouterr().out == ""
 
 

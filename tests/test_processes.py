@@ -92,7 +92,9 @@ def test_two_processes_train_what_the_recipes_do(workspace: Workspace) -> None:
 
 @pytest.mark.parametrize(("size", "batch_size"), [(500, 1), (65, 64), (1, 64)])
 def test_more_processes_than_images_in_a_batch_are_refused(size: int, batch_size: int) -> None:
-    message = f"^--batch_size {batch_size}: the smallest batch has 0 images for each process of `launch.train` \\(2\\)"
+    message = (
+        f"^--batch_size {batch_size}: the smallest batch has 0 images for each process of `launch.train` \\(2\\), and"
+    )
     with pytest.raises(SystemExit, match=message):
         check_batches(size, batch_size, processes=2, least=1)
     check_batches(size + 1, 64, processes=2, least=1)
