@@ -11,10 +11,11 @@ from typing import get_args
 
 from compute import set_up
 from infer import Infer, average_logits, load
-from model import build, compute_logits, resnet
+from model import CosineTransform, build, compute_logits, resnet
 from project import ROOT
 from published import Published
 import pytest
+from scipy.fft import dctn
 import torch
 from torch import nn
 import torchvision
@@ -28,6 +29,14 @@ def test_the_answer_to_an_image_does_not_depend_on_the_others() -> None:
     logits = compute_logits(network, images)
     assert torch.allclose(logits[2000:2010], compute_logits(network, images[2000:2010]), atol=1e-5)
     assert logits.shape == (2500, 10)
+
+
+def test_the_first_layer_of_cnn_is_the_cosine_transform_of_the_pixels_around_each_one() -> None:
+    image = torch.rand(5, 4)
+    transformed = CosineTransform()(image[None, None])[0, :, 2, 1].reshape(3, 3)
+    lengths = torch.tensor([3, 2, 6]).sqrt()  # of the cosines as whole numbers
+    expected = torch.from_numpy(dctn(image[1:4, :3].numpy(), norm="ortho"))
+    assert torch.allclose(transformed / torch.outer(lengths, lengths), expected, atol=1e-6)
 
 
 def answers_small_images(name: str) -> bool:
