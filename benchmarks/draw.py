@@ -20,7 +20,11 @@ def draw(results: Path) -> None:
         epochs = [word.removeprefix(EPOCHS) for word in words if word.startswith(EPOCHS)]
         if epochs and all(word.startswith("model.") for word in line[1:]):
             points.append(row | {"line": " ".join(line), "epochs": "".join(epochs)})
-    seconds = {"field": "seconds", "type": "quantitative", "title": "seconds of training on two cores (the numbers: epochs)"}
+    seconds = {
+        "field": "seconds",
+        "type": "quantitative",
+        "title": "seconds of training on two cores (numbers: epochs)",
+    }
     accuracy = {"field": "accuracy", "type": "quantitative", "title": "accuracy on images held out"}
     chart = {
         "data": {"values": points},

@@ -28,7 +28,7 @@ import torch
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 from tqdm import tqdm
-from train import Train, draw_epoch, optimize, train_epoch
+from train import Train, augment_epoch, optimize, train_epoch
 
 TRAIN = [DVC[0], "repro", "--force", "--single-item", "train"]
 EVALUATE = [*DVC, "--force", "--single-item", "evaluate"]
@@ -117,7 +117,7 @@ def take_apart(steps: int) -> None:
     train = Train(**values)
     network = build(Model(**declared("best", "model"))).to(device)
     images, labels = (tensor[: steps * train.batch_size].to(device) for tensor in read_split(DATASET, "train"))
-    drawn = draw_epoch(images, labels, torch.rand(len(labels), device=device) < 0.5, train, 1)
+    drawn = augment_epoch(images, labels, torch.rand(len(labels), device=device) < 0.5, train, 1)
     optimizers, schedulers = optimize(network, train, 2 * steps)
     on_gpu = device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]

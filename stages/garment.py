@@ -30,7 +30,8 @@ def measure_distances(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """How far each of the pixels [H, W, 3] is from the background, and which lie on the border: [H, W] each.
 
     The background is a plane, for light falls from a side, fitted to those half of the border's pixels that lie nearest
-    to it. The distance is that of the colour channel that differs most.
+    to it. The distance is that of the colour channel that differs most. It is rounded, for products of matrices have
+    other last digits on another processor, which would decide ties and which whole number a brightness becomes.
     """
     height, width, _ = pixels.shape
     rows, columns = np.mgrid[:height, :width]
@@ -39,10 +40,10 @@ def measure_distances(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     places, colours = plane[border], pixels[border]
     slopes = np.stack([np.median(colours, axis=0), np.zeros(3), np.zeros(3)])
     for _ in range(3):
-        errors = np.abs(colours - places @ slopes).max(-1)
+        errors = np.abs(colours - places @ slopes).max(-1).round(6)
         nearest = errors <= np.median(errors)
         slopes, *_ = np.linalg.lstsq(places[nearest], colours[nearest])
-    return np.abs(pixels - (plane @ slopes).clip(0, 255)).max(-1), border
+    return np.abs(pixels - (plane @ slopes).clip(0, 255)).max(-1).round(6), border
 
 
 def otsu(values: np.ndarray) -> float:

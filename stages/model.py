@@ -61,9 +61,9 @@ def cnn(width: int) -> nn.Sequential:
         CosineTransform(),
         nn.MaxPool2d(2),
         nn.BatchNorm2d(9, eps=1.0, affine=False),  # keeps fine patterns small, which differ in photographs
-        convolution(9, width, pool=2),
-        convolution(width, 2 * width, pool=2),
-        convolution(2 * width, 4 * width),
+        conv_block(9, width, pool=2),
+        conv_block(width, 2 * width, pool=2),
+        conv_block(2 * width, 4 * width),
         nn.MaxPool2d(3),
         nn.Flatten(),
         nn.Linear(4 * width, 10),
@@ -74,12 +74,12 @@ def resnet(width: int, blocks: int) -> nn.Sequential:
     """Convolutions at 27x27 pixels, then `blocks` residual blocks each at 13x13, 6x6 and 3x3 pixels."""
     layers: list[nn.Module] = [nn.Conv2d(1, width // 2, 2), nn.ReLU()]
     for inputs, outputs in ((width // 2, width), (width, 2 * width), (2 * width, 4 * width)):
-        layers.append(convolution(inputs, outputs, pool=2))
-        layers += [Residual(convolution(outputs, outputs), convolution(outputs, outputs)) for _ in range(blocks)]
+        layers.append(conv_block(inputs, outputs, pool=2))
+        layers += [Residual(conv_block(outputs, outputs), conv_block(outputs, outputs)) for _ in range(blocks)]
     return nn.Sequential(*layers, nn.MaxPool2d(3), nn.Flatten(), nn.Linear(4 * width, 10))
 
 
-def convolution(inputs: int, outputs: int, pool: int = 1) -> nn.Sequential:
+def conv_block(inputs: int, outputs: int, pool: int = 1) -> nn.Sequential:
     """A 3x3 convolution, max-pooled over squares of pool x pool pixels, batch-normalised."""
     pooling = nn.MaxPool2d(pool) if pool > 1 else nn.Identity()
     return nn.Sequential(Convolution(inputs, outputs), pooling, nn.BatchNorm2d(outputs), nn.ReLU())

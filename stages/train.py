@@ -80,7 +80,7 @@ def train(
         write_history(curves_file, training_file, history)
     with tqdm(total=train.epochs * steps, initial=len(history) * steps, unit="batch", disable=None) as bar:
         for epoch in range(len(history) + 1, train.epochs + 1):
-            drawn = draw_epoch(images[:size], labels[:size], flipped, train, epoch)
+            drawn = augment_epoch(images[:size], labels[:size], flipped, train, epoch)
             loss = train_epoch(parallel, optimizers, schedulers, *drawn, train, bar)
             del drawn  # so that the next epoch can use its memory
             if not isfinite(loss):
@@ -115,7 +115,7 @@ def optimize(network: nn.Module, train: Train, steps: int) -> tuple[list[Optimiz
     return optimizers, [OneCycleLR(each, rate, steps, cycle_momentum=False) for each in scheduled]
 
 
-def draw_epoch(images: Tensor, labels: Tensor, flipped: Tensor, train: Train, epoch: int) -> tuple[Tensor, Tensor]:
+def augment_epoch(images: Tensor, labels: Tensor, flipped: Tensor, train: Train, epoch: int) -> tuple[Tensor, Tensor]:
     """The images of an epoch, augmented and in the order of training, with their labels or the probabilities of them.
 
     With `flip`, the images that `flipped` marks, bool [N], are flipped in odd epochs and the others in even ones. All
@@ -154,7 +154,7 @@ def train_epoch(
         with torch.autocast(images.device.type, torch.bfloat16, enabled=train.precision == "bf16"):
             logits = network(to_floats(inputs))
         loss = nn.functional.cross_entropy(logits.float(), targets, label_smoothing=train.label_smoothing)
-        loss = loss * (len(targets) * processes / size)  # PyTorch averages gradients over shares of unequal size
+        loss = loss * (len(targets) * processes / size)  # 1, or for DDP, which averages gradients of unequal shares
         loss.backward()
         for each in (*optimizers, *schedulers):
             each.step()

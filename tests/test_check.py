@@ -62,3 +62,13 @@ def test_a_changed_output_is_named_and_repaired(workspace: Workspace, finished: 
     assert 'not as in dvc.lock: train: [{"changed outs": {"model.pth": "modified"}}]' in workspace.run(*CHECK, ok=False)
     workspace.run("sh", "-c", "DVC_SITE_CACHE_DIR=$(mktemp -d) dvc repro")
     assert results(workspace) == results(finished)
+
+
+def test_a_remote_whose_packages_are_missing_is_not_a_traceback(workspace: Workspace) -> None:
+    workspace.run("dvc", "remote", "modify", "store", "url", "s3://bucket/store")
+    python, script = CHECK
+    hide = f"import runpy, sys; sys.modules['s3fs'] = None; runpy.run_path('{script}', run_name='__main__')"
+    printed = workspace.run(python, "-c", hide, "--remote", ok=False)
+    assert printed.startswith("check: ")
+    assert "s3" in printed
+    assert "Traceback" not in printed

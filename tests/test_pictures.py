@@ -57,6 +57,26 @@ def test_a_picture_of_that_size_on_another_background_is_not(background: int, da
     assert np.abs(small - large).max() <= 2
 
 
+def test_the_matrix_products_of_another_processor_give_the_same_images(tmp_path: Path) -> None:
+    for colour in range(0, 250, 5):
+        picture = Image.new("RGB", (300, 300), (250, 255 - colour, 240))
+        picture.paste((colour, 60, 90), (100, 50, 200, 250))
+        picture.save(tmp_path / f"{colour:03}.png")
+    script = """
+from pathlib import Path
+from pictures import read_pictures
+read, _ = read_pictures(sorted(Path().iterdir()))
+print([picture.image.tolist() for picture in read.values()])
+"""
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "stages")}
+    command = (sys.executable, "-c", script)
+    here, there = (
+        subprocess.check_output(command, cwd=tmp_path, env=environment | kernels, text=True)
+        for kernels in ({}, {"OPENBLAS_CORETYPE": "Prescott"})
+    )
+    assert here == there
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_a_photograph_is_turned_into_the_image_it_was_made_of(seed: int, tmp_path: Path) -> None:
     photograph(garment(), np.random.default_rng(seed)).save(tmp_path / "photo.jpg", quality=70)

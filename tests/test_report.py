@@ -136,6 +136,8 @@ def test_a_chart_without_values_is_left_out(compared: Path, shared: Workspace) -
     page = (shared.path / "report.html").read_text()
     assert "Accuracy on the images held out" in page
     shared.run("git", "commit", "--quiet", "--all", "--message", "Nothing held out")
+    with (shared.path / "README.md").open("a") as readme:
+        readme.write("Not a result.\n")
     shared.run("python", ROOT / "tools" / "report.py", "HEAD")
     page = (shared.path / "report.html").read_text()
     assert "Accuracy on the images held out" not in page

@@ -106,13 +106,13 @@ def test_each_value_takes_effect(key: str, plain: dict[str, bytes], dataset: Pat
 def epochs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """The images and labels of each epoch trained, in order."""
     seen = []
-    draw_epoch = train_module.draw_epoch
+    augment_epoch = train_module.augment_epoch
 
     def draw(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        seen.append(draw_epoch(*arguments))
+        seen.append(augment_epoch(*arguments))
         return seen[-1]
 
-    monkeypatch.setattr(train_module, "draw_epoch", draw)
+    monkeypatch.setattr(train_module, "augment_epoch", draw)
     return seen
 
 

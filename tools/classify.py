@@ -16,12 +16,13 @@ sys.path.append(str(Path(__file__).parent.parent / "stages"))
 from command import run  # which says what to do where the packages are missing, and so comes before them
 from compute import Compute, place, set_up
 from cyclopts import Parameter
-from cyclopts.config import Yaml
+from cyclopts.config import Dict
 from cyclopts.help import DefaultFormatter, HelpPanel
 from infer import Infer, Labels, average_logits, load
 from model import Model
 from pictures import find_pictures, read_pictures
 from predict import Top, describe, rank, to_tensor
+import yaml
 
 PARAMS = Path(__file__).parent.parent / "params.yaml"
 SECTIONS = ("predict", "infer", "labels", "model", "compute")  # what the options are filled from
@@ -73,5 +74,9 @@ class Help(DefaultFormatter):
 
 if __name__ == "__main__":
     signal(SIGPIPE, SIG_DFL)  # so that `| head` ends it without a word
-    values = [Yaml(PARAMS, root_keys=[name], allow_unknown=True, use_commands_as_keys=False) for name in SECTIONS]
+    try:
+        params = yaml.safe_load(PARAMS.read_bytes())
+    except (OSError, yaml.YAMLError) as error:
+        sys.exit(f"classify: {PARAMS}: {' '.join(str(error).split())}")
+    values = [Dict(params or {}, root_keys=[name], allow_unknown=True, use_commands_as_keys=False) for name in SECTIONS]
     run(classify, required=False, config=values, help_formatter=Help())

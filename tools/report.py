@@ -44,7 +44,7 @@ def report(base: str = "main", /) -> None:
     results = ("dvc.lock", "metrics.json", "params.yaml", "pyproject.toml")
     same = not subprocess.run(["git", "diff", "--quiet", base, "--", *results]).returncode
     with TemporaryDirectory() as folder:
-        plots = dvc("plots", "diff", *([] if same else [base]), "--out", folder)
+        plots = dvc("plots", *(["show"] if same else ["diff", base]), "--out", folder)
         drawn = [(name, plot) for name, parts in plots["data"].items() for plot in parts]
         charts = [adapt(plot["content"]) for _, plot in drawn if plot["type"] == "vega"]
         pictures = [(name, plot["revisions"][0], embed(plot["url"])) for name, plot in drawn if plot["type"] == "image"]
