@@ -264,12 +264,8 @@ def bench_processes(project: Path, turns: int) -> None:
                 set_params(project, "train", epochs=epochs)
                 whole.append(measured([*DVC, "--force", "--single-item", "train"], project)[0])
             seconds.append((whole[1] - whole[0]) / 2)
-    compare(
-        "an epoch of `quick`'s network in two processes",
-        times[torchrun],
-        "half of one's",
-        [time / 2 for time in times["python"]],
-    )
+    halves = [time / 2 for time in times["python"]]
+    compare("an epoch of `quick`'s network in two processes", times[torchrun], "half of one's", halves)
 
 
 def bench_growth(folder: Path, factors: tuple[float, ...]) -> None:

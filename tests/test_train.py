@@ -108,11 +108,11 @@ def epochs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[torch.Tensor, torch.Te
     seen = []
     augment_epoch = train_module.augment_epoch
 
-    def draw(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    def augment(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
         seen.append(augment_epoch(*arguments))
         return seen[-1]
 
-    monkeypatch.setattr(train_module, "augment_epoch", draw)
+    monkeypatch.setattr(train_module, "augment_epoch", augment)
     return seen
 
 
