@@ -20,7 +20,7 @@ from unittest import mock
 
 sys.path.append(str(Path(__file__).parent.parent / "stages"))
 
-from compute import Compute, set_up
+from compute import Compute, fastest_precision, set_up
 import cyclopts
 from dataset import Split, read_split, split_files
 from model import Convolution, Model, build
@@ -176,23 +176,24 @@ def matrix_products(inputs: torch.Tensor) -> None:
 
 
 def bench_convolutions(turns: int) -> None:
-    """Forward and backward of the recipe best in bf16, its convolutions alone, and what is no kernel."""
+    """Forward and backward of the recipe best in its precision, its convolutions alone, and what is no kernel."""
+    dtype = torch.bfloat16 if fastest_precision(COMPUTE, torch.device("cpu")) == "bf16" else torch.float32
     network = build(Model(**declared("best", "model")))
     images, labels = torch.rand(256, 1, 28, 28), torch.randint(10, (256,))
     seen: list[tuple[nn.Module, torch.Tensor, torch.Tensor]] = []
 
     def see(layer: nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
         first = inputs[0] is images  # which needs no gradient
-        seen.append((layer, inputs[0].detach().bfloat16().requires_grad_(not first), torch.ones_like(output)))
+        seen.append((layer, inputs[0].detach().to(dtype).requires_grad_(not first), torch.ones_like(output)))
 
     def step() -> None:
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", dtype, enabled=dtype == torch.bfloat16):
             logits = network(images)
         nn.functional.cross_entropy(logits.float(), labels).backward()
 
     def convolutions() -> None:
         for layer, inputs, gradient in seen:
-            with torch.autocast("cpu", torch.bfloat16):
+            with torch.autocast("cpu", dtype, enabled=dtype == torch.bfloat16):
                 output = layer(inputs)
             output.backward(gradient)
 

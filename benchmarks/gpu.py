@@ -20,7 +20,7 @@ from typing import Any
 sys.path.append(str(Path(__file__).parent.parent / "stages"))
 
 from bench import DATASET, DVC, choose, copy_project, declared, set_params, timed
-from compute import Compute, set_up
+from compute import Compute, fastest_precision, set_up
 import cyclopts
 from dataset import read_split
 from model import Model, build
@@ -113,8 +113,9 @@ def take_apart(steps: int) -> None:
     """Where the time of an epoch of the recipe best goes."""
     settings: dict[str, Any] = {"device": "auto", **declared("best", "compute")}
     values: dict[str, Any] = {"seed": 0, **declared("best", "train")}
-    device = set_up(Compute(**settings))
-    train = Train(**values)
+    compute = Compute(**settings)
+    device = set_up(compute)
+    train = Train(**(values | {"precision": fastest_precision(compute, device)}))
     network = build(Model(**declared("best", "model"))).to(device)
     images, labels = (tensor[: steps * train.batch_size].to(device) for tensor in read_split(DATASET, "train"))
     drawn = augment_epoch(images, labels, torch.rand(len(labels), device=device) < 0.5, train, 1)

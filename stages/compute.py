@@ -63,6 +63,18 @@ def is_portable(compute: Compute, device: torch.device) -> bool:
     return compute.kernels == "portable" and device.type == "cpu" and torch.cpu._is_avx2_supported()
 
 
+def fastest_precision(compute: Compute, device: torch.device) -> Literal["fp32", "bf16"]:
+    """bf16 where the device has instructions for it, and may use them; without them fp32 is ten times as fast."""
+    match device.type:
+        case "cpu":
+            has_bf16 = compute.kernels == "native" and torch.cpu._is_avx512_bf16_supported()
+        case "cuda":
+            has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        case _:
+            has_bf16 = False
+    return "bf16" if has_bf16 else "fp32"
+
+
 def place(network: nn.Module, compute: Compute, device: torch.device) -> nn.Module:
     """The network on the device; where the kernels are portable, oneDNN computes its linear layers."""
     if is_portable(compute, device):

@@ -1,5 +1,6 @@
 """data/FashionMNIST → model.pth, curves.csv, training.json."""
 
+from dataclasses import replace
 from math import ceil, isfinite, nan
 from pathlib import Path
 import sys
@@ -8,10 +9,11 @@ from typing import Annotated, Literal
 from command import number, run, section
 import augment
 import checkpoint
-from compute import Compute, place, set_up
+from compute import Compute, fastest_precision, place, set_up
 from dataset import read_split, split_files, to_floats
 from files import write, write_csv, write_json
 from model import Model, build, compute_logits, least_batch
+from muon import MuonFP32
 import numpy as np
 from processes import check_batches, join_processes, ranks
 import torch
@@ -36,7 +38,7 @@ class Train:
     flip: bool
     shift: Annotated[int, number(gte=0, lte=27)]
     cutmix: Annotated[float, number(gte=0, lte=1)]
-    precision: Literal["fp32", "bf16"]
+    precision: Literal["fp32", "bf16", "auto"]
     validation_size: Annotated[int, number(gte=0)]
 
 
@@ -58,6 +60,9 @@ def train(
     by torchrun, each process takes a share of every batch, and the first one writes.
     """
     device = set_up(compute)
+    if train.precision == "auto":
+        train = replace(train, precision=fastest_precision(compute, device))
+        print(f"Training in {train.precision}")
     fingerprint = checkpoint.fingerprint([train, model, compute, device], split_files(dataset, "train"))
     images, labels = (tensor.to(device) for tensor in read_split(dataset, "train"))
     size = len(labels) - train.validation_size
@@ -103,14 +108,15 @@ def train(
 def optimize(network: nn.Module, train: Train, steps: int) -> tuple[list[Optimizer], list[LRScheduler]]:
     """The optimizers, and the schedulers of their learning rates over `steps` steps.
 
-    With Muon, of Jordan et al. (2024), the weights that are matrices learn by it, and the others by SGD.
+    With Muon the weights that are matrices learn by it, and the others by SGD.
     """
     matrices = [weights for weights in network.parameters() if train.optimizer == "muon" and weights.ndim == 2]
     others = [weights for weights in network.parameters() if train.optimizer == "sgd" or weights.ndim != 2]
     rate, momentum = train.learning_rate, train.momentum
     optimizers: list[Optimizer] = [torch.optim.SGD(others, rate, momentum, nesterov=momentum > 0)]
     if matrices:
-        optimizers.append(torch.optim.Muon(matrices, rate, weight_decay=0, momentum=momentum))
+        muon = torch.optim.Muon if train.precision == "bf16" else MuonFP32
+        optimizers.append(muon(matrices, rate, weight_decay=0, momentum=momentum))
     scheduled = optimizers if train.schedule == "one_cycle" else []
     return optimizers, [OneCycleLR(each, rate, steps, cycle_momentum=False) for each in scheduled]
 

@@ -16,6 +16,7 @@ from model import Model, compute_logits
 from project import pinned
 import pytest
 import torch
+from torch import nn
 from torch.utils.data import DataLoader
 from torchvision.datasets import FashionMNIST
 from torchvision.transforms import ToTensor
@@ -100,6 +101,43 @@ def plain(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
 @pytest.mark.parametrize("key", OTHERS)
 def test_each_value_takes_effect(key: str, plain: dict[str, bytes], dataset: Path, tmp_path: Path) -> None:
     assert trained(dataset, tmp_path, OTHERS[key])["model.pth"] != plain["model.pth"]
+
+
+@pytest.mark.parametrize("has_bf16", [True, False])
+def test_auto_is_bf16_where_the_processor_has_and_may_use_it(
+    has_bf16: bool, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: has_bf16)
+
+    def weights(precision: Literal["fp32", "bf16", "auto"], kernels: Literal["native", "portable"]) -> bytes:
+        values = replace(RECIPE, epochs=1, precision=precision)
+        folder = tmp_path / precision / kernels
+        return trained(dataset, folder, values, CNN, replace(COMPUTE, kernels=kernels))["model.pth"]
+
+    assert weights("auto", "native") == weights("bf16" if has_bf16 else "fp32", "native")
+    assert weights("auto", "portable") == weights("fp32", "portable")
+
+
+def test_muon_computes_in_the_precision() -> None:
+    gradient = torch.randn(8, 32, generator=torch.manual_seed(0))
+    steps = {}
+    for precision in ("fp32", "bf16"):
+        network = nn.Linear(32, 8)
+        weights = network.weight
+        nn.init.zeros_(weights).grad = gradient.clone()
+        _, muon = train_module.optimize(network, replace(RECIPE, schedule="constant", precision=precision), 1)[0]
+        muon.step()
+        steps[precision] = weights.detach() / RECIPE.learning_rate
+    assert steps["bf16"].allclose(steps["fp32"], atol=0.01)
+
+    # The iteration changes only the singular values, each by the same polynomial, which fp64 computes here.
+    left, values, right = torch.linalg.svd(gradient.double(), full_matrices=False)
+    values /= values.norm()
+    for _ in range(5):
+        values = 3.4445 * values - 4.775 * values**3 + 2.0315 * values**5
+    exact = -(left * values) @ right
+    assert steps["fp32"].double().allclose(exact, atol=1e-5)
+    assert not steps["bf16"].double().allclose(exact, atol=1e-5)
 
 
 @pytest.fixture
