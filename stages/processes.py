@@ -19,7 +19,7 @@ def join_processes(fingerprint: bytes) -> tuple[int, int]:
         if len(set(fingerprints)) > 1:
             sys.exit(
                 "launch.train: processes with other values, data or code have joined this run; give each run a "
-                "`--rdzv-id` of its own, and each machine the same commit"
+                "`--rdzv-id` of its own, each machine the same commit, and unequal machines no `precision: auto`"
             )
     return rank, processes
 

@@ -115,11 +115,14 @@ SMALL: dict[str, Any] = {"epochs": 1, "batch_size": 64, "validation_size": 400}
 RUNS: dict[str, dict[str, Any]] = {  # sections of params.yaml
     "mlp": {"train": SMALL, "model": {"hidden_size": 512}},
     "cnn": {
-        "train": SMALL | {"optimizer": "muon", "precision": "bf16", "shift": 2, "label_smoothing": 0.1},
+        "train": SMALL | {"optimizer": "muon", "precision": "auto", "shift": 2, "label_smoothing": 0.1},
         "model": {"network": "cnn", "width": 8},
         "infer": {"test_time_flip": True, "test_time_shift": 1},
     },
-    "resnet": {"train": SMALL | {"optimizer": "muon", "cutmix": 0.5}, "model": {"network": "resnet", "width": 4}},
+    "resnet": {
+        "train": SMALL | {"optimizer": "muon", "precision": "bf16", "cutmix": 0.5},
+        "model": {"network": "resnet", "width": 4},
+    },
 }
 
 

@@ -275,6 +275,18 @@ def test_a_checkpoint_of_other_values_is_not_used(
     assert len(epochs) == values.epochs
 
 
+def test_a_checkpoint_in_the_precision_of_another_processor_is_not_used(
+    dataset: Path, tmp_path: Path, epochs: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = replace(TRAIN, precision="auto")
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: True)
+    killed(dataset, tmp_path, 1, values)
+    epochs.clear()
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: False)
+    trained(dataset, tmp_path, values)
+    assert len(epochs) == values.epochs
+
+
 def test_a_checkpoint_of_other_data_is_not_used(dataset: Path, tmp_path: Path, epochs: list[Any]) -> None:
     shutil.copytree(dataset, tmp_path / "FashionMNIST")
     killed(tmp_path / "FashionMNIST", tmp_path, 1)
