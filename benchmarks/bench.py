@@ -177,7 +177,9 @@ def matrix_products(inputs: torch.Tensor) -> None:
 
 def bench_convolutions(turns: int) -> None:
     """Forward and backward of the recipe best in its precision, its convolutions alone, and what is no kernel."""
-    dtype = torch.bfloat16 if fastest_precision(COMPUTE, torch.device("cpu")) == "bf16" else torch.float32
+    in_bf16 = fastest_precision(COMPUTE, torch.device("cpu")) == "bf16"
+    dtype = torch.bfloat16 if in_bf16 else torch.float32
+    precision = torch.autocast("cpu", torch.bfloat16, enabled=in_bf16)
     network = build(Model(**declared("best", "model")))
     images, labels = torch.rand(256, 1, 28, 28), torch.randint(10, (256,))
     seen: list[tuple[nn.Module, torch.Tensor, torch.Tensor]] = []
@@ -187,13 +189,13 @@ def bench_convolutions(turns: int) -> None:
         seen.append((layer, inputs[0].detach().to(dtype).requires_grad_(not first), torch.ones_like(output)))
 
     def step() -> None:
-        with torch.autocast("cpu", dtype, enabled=dtype == torch.bfloat16):
+        with precision:
             logits = network(images)
         nn.functional.cross_entropy(logits.float(), labels).backward()
 
     def convolutions() -> None:
         for layer, inputs, gradient in seen:
-            with torch.autocast("cpu", dtype, enabled=dtype == torch.bfloat16):
+            with precision:
                 output = layer(inputs)
             output.backward(gradient)
 

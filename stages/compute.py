@@ -67,7 +67,7 @@ def fastest_precision(compute: Compute, device: torch.device) -> Literal["fp32",
     """bf16 where the device has instructions for it, and may use them; without them fp32 is ten times as fast."""
     match device.type:
         case "cpu":
-            has_bf16 = compute.kernels == "native" and torch.cpu._is_avx512_bf16_supported()
+            has_bf16 = not is_portable(compute, device) and torch.cpu._is_avx512_bf16_supported()
         case "cuda":
             has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
         case _:
