@@ -18,12 +18,13 @@ import time
 from typing import Any
 from unittest import mock
 
-sys.path.append(str(Path(__file__).parent.parent / "stages"))
+sys.path.insert(1, str(Path(__file__).parent.parent / "stages"))
 
 from compute import Compute, fastest_precision, set_up
+from convolutional import Convolution
 import cyclopts
 from dataset import Split, read_split, split_files
-from model import Convolution, Model, build
+from model import Model, build
 import numpy as np
 from PIL import Image
 import torch
@@ -87,8 +88,11 @@ def copy_project(folder: Path, factor: float, pictures: int = 0) -> Path:
         Image.fromarray(images[number, 0].numpy()).save(folder / "data" / "pictures" / f"{number}.png")
     digests = subprocess.check_output(["sha256sum", *sorted(path.name for path in raw.iterdir())], cwd=raw)
     (folder / "data" / "FashionMNIST.sha256").write_bytes(digests)
-    set_params(folder, "download", sources=[source.as_uri()])
+    set_params(folder, "download", sources=[f"file://{source}"])
     choose(folder, "tutorial")
+    set_params(folder, "compute", device="cpu")  # what the clone has in these three is its user's
+    set_params(folder, "launch", train="python")
+    set_params(folder, "export", formats=[])
     (folder / ".dvc" / "config.local").write_text("[core]\n    no_scm = true\n")
     return folder
 
@@ -120,7 +124,7 @@ def measured(command: list[str | Path], folder: Path) -> tuple[float, float]:
 
 def compare(one: str, times: list[float], other: str, other_times: list[float]) -> None:
     """A row of the table of two alternatives that took turns."""
-    ratio = [time / other for time, other in zip(times, other_times, strict=True)]
+    ratio = [seconds / others for seconds, others in zip(times, other_times, strict=True)]
     print(f"| {one} | {median(times):.2f} s | {other} | {median(other_times):.2f} s ", end="")
     print(f"| {median(ratio):.2f} ({min(ratio):.2f} to {max(ratio):.2f}) |", flush=True)
 

@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 import sys
 
-sys.path.append(str(Path(__file__).parent.parent / "stages"))
+sys.path.insert(1, str(Path(__file__).parent.parent / "stages"))
 
 from answer import answer
 import cyclopts
@@ -34,8 +34,8 @@ def errors(*, count: int = 60) -> None:
     wrong = (guesses != actual).nonzero()[:, 0]
     pairs = Counter(" and ".join(sorted((names[actual[one]], names[guesses[one]]))) for one in wrong.tolist())
     print("| taken for each other | errors |\n|---|---|")
-    for pair, errors in pairs.most_common(8):
-        print(f"| {pair} | {errors} |")
+    for pair, number in pairs.most_common(8):
+        print(f"| {pair} | {number} |")
     print(f"| all | {len(wrong)} |")
     pixels = trained.flatten(1).float()
     nearest = torch.cat([torch.cdist(part.flatten(1).float(), pixels).argmin(1) for part in unseen.split(500)])

@@ -17,7 +17,7 @@ import tempfile
 import time
 from typing import Any
 
-sys.path.append(str(Path(__file__).parent.parent / "stages"))
+sys.path.insert(1, str(Path(__file__).parent.parent / "stages"))
 
 from bench import DATASET, DVC, choose, copy_project, declared, set_params, timed
 from compute import Compute, fastest_precision, set_up
@@ -28,7 +28,7 @@ import torch
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 from tqdm import tqdm
-from train import Train, augment_epoch, optimize, train_epoch
+from train import Train, augment_epoch, build_optimizers, train_epoch
 
 TRAIN = [DVC[0], "repro", "--force", "--single-item", "train"]
 EVALUATE = [*DVC, "--force", "--single-item", "evaluate"]
@@ -42,6 +42,7 @@ def gpu(*, short: bool = False) -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["DVC_SITE_CACHE_DIR"] = f"{folder}/site"
         project = copy_project(Path(folder) / "project", 0.05 if short else 1.0)
+        set_params(project, "compute", device="auto")
         subprocess.run([*DVC, "download"], cwd=project, check=True, stdout=subprocess.DEVNULL)
         print("| recipe | accuracy | a run | again | killed and resumed | by torchrun |\n|---|---|---|---|---|---|")
         for recipe in ("quick",) if short else ("tutorial", "quick", "best"):
@@ -119,7 +120,7 @@ def take_apart(steps: int) -> None:
     network = build(Model(**declared("best", "model"))).to(device)
     images, labels = (tensor[: steps * train.batch_size].to(device) for tensor in read_split(DATASET, "train"))
     drawn = augment_epoch(images, labels, torch.rand(len(labels), device=device) < 0.5, train, 1)
-    optimizers, schedulers = optimize(network, train, 2 * steps)
+    optimizers, schedulers = build_optimizers(network, train, 2 * steps)
     on_gpu = device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
     with tqdm(disable=True) as bar:

@@ -8,13 +8,13 @@ from pathlib import Path
 import sys
 from tempfile import TemporaryDirectory
 
-sys.path.append(str(Path(__file__).parent.parent / "stages"))
+sys.path.insert(1, str(Path(__file__).parent.parent / "stages"))
 
+from command import run
 from answer import accuracy, answer
-import cyclopts
 from dataset import read_split
 from dvc.api import params_show
-from evaluate import rate, reliability
+from evaluate import reliability, score_classes
 from grid import draw_cell, write_grid
 import numpy as np
 from pictures import find_pictures, open_picture, read_pictures
@@ -65,7 +65,7 @@ def measure(folder: Path) -> None:
     for name, rows in {"all": torch.ones_like(warned), "without a warning": ~warned, "with a warning": warned}.items():
         print(f"| {name} | {int(rows.sum())} | {right[rows].double().mean():.3f} |")
     print("| class | number | precision | recall | F1 | |")
-    for name, precision, recall, f1 in rate(names, labels, guesses):
+    for name, precision, recall, f1 in score_classes(names, labels, guesses):
         if (own := labels == names.index(name)).any():
             wrong = [names[guess] for guess in guesses[own & ~right].tolist()]
             most = max(set(wrong), key=wrong.count) if wrong else "nothing"
@@ -96,4 +96,4 @@ def photograph(image: np.ndarray, random: np.random.Generator) -> Image.Image:
 
 
 if __name__ == "__main__":
-    cyclopts.run(photos)
+    run(photos, required=False)

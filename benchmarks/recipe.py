@@ -13,7 +13,8 @@ import subprocess
 import sys
 import time
 
-sys.path += [str(Path(__file__).parent.parent / name) for name in ("stages", "tools")]
+sys.path.insert(1, str(Path(__file__).parent.parent / "stages"))
+sys.path.insert(1, str(Path(__file__).parent.parent / "tools"))
 
 from answer import accuracy
 import cyclopts
@@ -23,6 +24,7 @@ from dvc.api import params_show
 from infer import load
 from model import Model
 
+DVC = Path(sys.executable).with_name("dvc")
 PARAMS = Path("params.yaml")
 RESULTS = Path(__file__).with_name("accuracy.csv")
 
@@ -40,8 +42,8 @@ def recipe(name: str, /, *values: str, seeds: int = 3, held_out: int = 0) -> Non
     with RESULTS.open("a") as file:
         csv.writer(file, lineterminator="\n").writerow(row)
     draw(RESULTS)
-    run, _, accuracy, deviation, weights, seconds = row
-    print(f"| {run} | {accuracy}{deviation and f' ± {deviation}'} | {weights:,} | {seconds} s |")
+    run, _, average, deviation, weights, seconds = row
+    print(f"| {run} | {average}{deviation and f' ± {deviation}'} | {weights:,} | {seconds} s |")
 
 
 def measure(name: str, values: tuple[str, ...], seeds: int, held_out: int) -> tuple[str, str, str, str, int, int]:
@@ -51,7 +53,7 @@ def measure(name: str, values: tuple[str, ...], seeds: int, held_out: int) -> tu
     accuracies, times = [], []
     for seed in range(seeds):
         stages = "--single-item" if held_out else "--downstream"  # not download, whose time is the network's
-        command = ["dvc", "exp", "run", "--force", *options, f"--set-param=train.seed={seed}", stages, "train"]
+        command = [DVC, "exp", "run", "--force", *options, f"--set-param=train.seed={seed}", stages, "train"]
         start = time.monotonic()
         subprocess.run(command, check=True)
         times.append(time.monotonic() - start)

@@ -9,13 +9,26 @@ from io import TextIOWrapper
 from itertools import pairwise
 from math import isfinite
 import os
-from signal import SIGINT
+from pathlib import Path
 import sys
 import threading
 import time
+from types import TracebackType
 from typing import Any, TypeVar, dataclass_transform
 
 PARENT = os.getppid()  # before imports, which take seconds in which it may end
+
+
+def _excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Say in a line that Ctrl-C has stopped this process, during its imports too; Python then ends as stopped by it."""
+    if kind is KeyboardInterrupt:
+        how = "; the same command goes on from what has finished" if "DVC_STAGE" in os.environ else ""
+        print(f"{Path(sys.argv[0]).stem}: stopped{how}", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+sys.excepthook = _excepthook
 
 try:
     from cyclopts import App, CycloptsError, Parameter, Token
@@ -88,10 +101,6 @@ def run(function: Callable[..., None], required: bool | None = None, **settings:
         sys.exit(f"{function.__name__}: {error} (see {hint})")
     except OSError as error:
         sys.exit(f"{function.__name__}: {error}")
-    except KeyboardInterrupt:
-        how = "; the same command goes on from what has finished" if "DVC_STAGE" in os.environ else ""
-        print(f"{function.__name__}: stopped{how}", file=sys.stderr)
-        sys.exit(128 + SIGINT)
 
 
 def _missing(function: Callable[..., None], error: MissingArgumentError) -> str:

@@ -45,11 +45,13 @@ def set_up(compute: Compute) -> torch.device:
 
 def limit_kernels(compute: Compute, device: torch.device) -> None:
     """Let only the section decide what changes the last digits, and not the environment."""
-    limit = os.environ.get("OMP_THREAD_LIMIT", "")  # OpenMP has already read this and the next
+    limit = os.environ.get("OMP_THREAD_LIMIT", "")  # OpenMP has already read this and the next two
     if limit.isdigit() and int(limit) < compute.threads:
         sys.exit(f"OMP_THREAD_LIMIT is {limit}, less than `compute.threads`, {compute.threads}; unset it")
     if os.environ.get("OMP_DYNAMIC", "false").lower() != "false":
         sys.exit("OMP_DYNAMIC is set, which overrides `compute.threads`; unset it")
+    if os.environ.get("OMP_MAX_ACTIVE_LEVELS") == "0":
+        sys.exit("OMP_MAX_ACTIVE_LEVELS is 0, which overrides `compute.threads`; unset it")
     for name in [name for name in os.environ if name.startswith(("ATEN_", "DNNL_", "MKL_", "ONEDNN_"))]:
         del os.environ[name]
     if is_portable(compute, device):
@@ -60,14 +62,14 @@ def limit_kernels(compute: Compute, device: torch.device) -> None:
 
 def is_portable(compute: Compute, device: torch.device) -> bool:
     """Whether other machines compute the same bits."""
-    return compute.kernels == "portable" and device.type == "cpu" and torch.cpu._is_avx2_supported()
+    return compute.kernels == "portable" and device.type == "cpu" and torch.cpu.get_capabilities().get("avx2", False)
 
 
 def fastest_precision(compute: Compute, device: torch.device) -> Literal["fp32", "bf16"]:
     """bf16 where the device has instructions for it, and may use them; without them fp32 is ten times as fast."""
     match device.type:
         case "cpu":
-            has_bf16 = not is_portable(compute, device) and torch.cpu._is_avx512_bf16_supported()
+            has_bf16 = not is_portable(compute, device) and torch.cpu.get_capabilities().get("avx512_bf16", False)
         case "cuda":
             has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
         case _:

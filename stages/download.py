@@ -80,7 +80,7 @@ def sha256_of(path: Path) -> str | None:
 
 
 def fetch(source: str, files: dict[str, str], scratch: Path, timeout: int) -> Iterator[tuple[str, bytes]]:
-    """Each file's name and verified content; raises SourceError."""
+    """Each file's name and verified content, of the `files`, name → SHA-256 in hex; raises SourceError."""
 
     def too_slow(*_: object) -> None:
         raise TimeoutError(f"less than 1 MB in {timeout} s")

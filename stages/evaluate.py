@@ -48,7 +48,7 @@ def evaluate(
     }
     write_json(metrics_file, metrics)
     names = labels.classes
-    write_csv(classes_file, [("class", "precision", "recall", "f1"), *rate(names, targets, predicted)])
+    write_csv(classes_file, [("class", "precision", "recall", "f1"), *score_classes(names, targets, predicted)])
     answers = [(names[target], names[guess]) for target, guess in zip(targets, predicted, strict=True)]
     write_csv(confusion_file, [("actual", "predicted"), *answers])
     write_csv(reliability_file, [("confidence", "accuracy", "images"), *(map(str, values) for values in bins)])
@@ -69,7 +69,7 @@ def draw_answers(file: Path, images: Tensor, names: list[str], targets: Tensor, 
     write_grid(file, cells)
 
 
-def rate(names: list[str], targets: Tensor, predicted: Tensor) -> list[tuple[str, ...]]:
+def score_classes(names: list[str], targets: Tensor, predicted: Tensor) -> list[tuple[str, ...]]:
     """The name of each class with its precision, its recall and its F1."""
     count = len(names)
     confusion = torch.bincount(targets * count + predicted, minlength=count**2).view(count, count).double()

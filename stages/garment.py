@@ -5,10 +5,11 @@ from scipy import ndimage
 
 
 def find_garment(pixels: np.ndarray) -> tuple[np.ndarray, str]:
-    """How bright each of the RGB pixels [H, W, 3] is in the dataset's kind of image, uint8 [H, W]; and a warning.
+    """How bright each of the RGB pixels, float32 [H, W, 3] up to 255, is in the dataset's kind of image; and a warning.
 
-    A pixel is as bright as its colour is far from the background's; black where that is near, and outside the largest
-    part that is left. The warning says why an answer is not to be trusted; it is empty where nothing speaks against it.
+    In uint8 [H, W], a pixel is as bright as its colour is far from the background's; black where that is near, and
+    outside the largest part that is left. The warning says why an answer is not to be trusted; it is empty where
+    nothing speaks against it.
     """
     distances, border = measure_distances(pixels)
     noise = np.median(distances[border])
@@ -27,7 +28,7 @@ def find_garment(pixels: np.ndarray) -> tuple[np.ndarray, str]:
 
 
 def measure_distances(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How far each of the pixels [H, W, 3] is from the background, and which lie on the border: [H, W] each.
+    """How far each of the pixels is from the background, float [H, W], and which lie on the border, bool [H, W].
 
     The background is a plane, for light falls from a side, fitted to those half of the border's pixels that lie nearest
     to it. The distance is that of the colour channel that differs most. It is rounded, for products of matrices have

@@ -9,7 +9,7 @@ from torch.overrides import TorchFunctionMode
 
 
 class MuonFP32(torch.optim.Muon):
-    """PyTorch's Muon, which computes its steps in bf16: slow on a processor that has no instructions for it."""
+    """PyTorch's Muon with its steps in fp32; a processor that has no instructions for bf16 is slow in it."""
 
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
         with WithoutBF16():
@@ -20,4 +20,6 @@ class WithoutBF16(TorchFunctionMode):
     """What is converted to bf16 becomes fp32 instead."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None) -> Any:
-        return args[0].float() if func is Tensor.bfloat16 else func(*args, **kwargs or {})
+        if func is Tensor.bfloat16:
+            return args[0].to(torch.float32, copy=True)  # a copy, as bf16 would be, for Muon changes it in place
+        return func(*args, **kwargs or {})

@@ -1,6 +1,7 @@
 """Pictures of garments in files, as the dataset has its images. Without PyTorch: it is used elsewhere too."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from math import prod
 import os
 from pathlib import Path
@@ -81,18 +82,22 @@ def read_picture(file: Path) -> Picture:
 def open_picture(file: Path) -> Image.Image:
     """The picture in RGB, upright, and so small that noise is averaged away.
 
-    What is transparent becomes white, or black where that is farther from what is not.
+    What is transparent becomes white, or black where that is farther from what is not. Raises OSError, ValueError and,
+    for a damaged file, any error.
     """
     if not S_ISREG(file.stat().st_mode):
         raise ValueError("not a regular file")
-    with Image.open(file) as picture:
+    # Not by its path: then Pillow maps some files into memory, and an image that lies on its side is scrambled.
+    with file.open("rb") as content, Image.open(content) as picture:
         pixels = prod(picture.size)
         picture.draft(None, SMALL)  # a large JPEG is read in a fraction of the time
         if (pixels if "progressive" in picture.info else prod(picture.size)) > MOST:  # that one is held whole
             raise ValueError(f"its {pixels:,} pixels may not fit into memory")
-        ImageOps.exif_transpose(picture, in_place=True)
+        picture.load()
+        with suppress(Exception):  # what damaged EXIF data raise, some of them once the picture is upright
+            ImageOps.exif_transpose(picture, in_place=True)
     if picture.mode.startswith("I"):
-        picture = from_16_bits(picture)
+        picture = to_8_bits(picture)
     if picture.mode == "F":
         raise ValueError("its pixels are floating-point numbers")
     mode = "RGBA" if picture.has_transparency_data else "RGB"
@@ -105,10 +110,15 @@ def open_picture(file: Path) -> Image.Image:
     return picture
 
 
-def from_16_bits(picture: Image.Image) -> Image.Image:
-    """A grey picture in 8 bits, which Pillow would clip."""
-    values = np.asarray(picture)
-    grey = Image.fromarray((values.clip(0, 65535) // 257).astype(np.uint8))
+def to_8_bits(picture: Image.Image) -> Image.Image:
+    """A grey picture of more bits in 8, where Pillow would clip.
+
+    Its depth is the least of the usual ones that holds its values.
+    """
+    values = np.asarray(picture).astype(np.int64)
+    raised = values - min(0, values.min())
+    white = next(2**bits - 1 for bits in (8, 10, 12, 14, 16, 32) if raised.max() < 2**bits)
+    grey = Image.fromarray((raised * 255 // white).astype(np.uint8))
     if "transparency" in picture.info:
         grey.putalpha(Image.fromarray(255 * (values != picture.info["transparency"]).astype(np.uint8)))
     return grey

@@ -52,7 +52,7 @@ def predict(
         sys.exit("\n".join(errors))
     inputs = torch.cat([images[predict.index][None], to_tensor(read.values())])
     network = place(load(model_file, model), compute, device)
-    rankings = rank(average_logits(network, inputs.to(device), infer), labels.classes, predict.top)
+    rankings = rank_classes(average_logits(network, inputs.to(device), infer), labels.classes, predict.top)
 
     print(f'Predicted: "{rankings[0][0][0]}", Actual: "{labels.classes[targets[predict.index]]}"')
     rows = [("file", "rank", "class", "probability", "warning")]
@@ -79,7 +79,7 @@ def to_tensor(pictures: Iterable[Picture]) -> Tensor:
     return torch.from_numpy(np.array([picture.image for picture in pictures], np.uint8).reshape(-1, 1, 28, 28))
 
 
-def rank(logits: Tensor, classes: list[str], top: int) -> list[list[tuple[str, float]]]:
+def rank_classes(logits: Tensor, classes: list[str], top: int) -> list[list[tuple[str, float]]]:
     """The `top` most likely classes and their probabilities, for each row of the logits [N, 10]."""
     probabilities, labels = logits.softmax(1).topk(top)
     return [

@@ -18,8 +18,8 @@ def join_processes(fingerprint: bytes) -> tuple[int, int]:
         dist.all_gather_object(fingerprints, fingerprint)
         if len(set(fingerprints)) > 1:
             sys.exit(
-                "launch.train: processes with other values, data or code have joined this run; give each run a "
-                "`--rdzv-id` of its own, each machine the same commit, and unequal machines no `precision: auto`"
+                "launch.train: processes with other values, data, code or packages have joined this run; give each run "
+                "a `--rdzv-id` of its own, each machine the same commit, and unequal machines no `precision: auto`"
             )
     return rank, processes
 

@@ -75,7 +75,7 @@ def train(
     network = place(build(model), compute, device)
     flipped = (torch.rand(size) < 0.5).to(device)
     steps = ceil(size / train.batch_size)  # of an epoch
-    optimizers, schedulers = optimize(network, train, train.epochs * steps)
+    optimizers, schedulers = build_optimizers(network, train, train.epochs * steps)
     parallel = nn.parallel.DistributedDataParallel(network) if processes > 1 else network
     print(network)
     parts = [network, *optimizers, *schedulers]
@@ -105,7 +105,7 @@ def train(
         dist.destroy_process_group()
 
 
-def optimize(network: nn.Module, train: Train, steps: int) -> tuple[list[Optimizer], list[LRScheduler]]:
+def build_optimizers(network: nn.Module, train: Train, steps: int) -> tuple[list[Optimizer], list[LRScheduler]]:
     """The optimizers, and the schedulers of their learning rates over `steps` steps.
 
     With Muon the weights that are matrices learn by it, and the others by SGD.

@@ -9,10 +9,12 @@ import shutil
 import signal
 import subprocess
 import sys
+from unittest import mock
 
 from dvc.repo import Repo
 import numpy as np
 from project import ROOT, TUTORIAL, Team, Workspace, idx
+import psutil
 import pytest
 from servers import S3, SSH, Folder
 
@@ -20,6 +22,11 @@ from servers import S3, SSH, Folder
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SIZES = {"train": 600, "t10k": 200}
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than cores, because tests also wait; each needs up to 3 GiB with the processes that it starts."""
+    return max(1, min((os.cpu_count() or 1) + 1, psutil.virtual_memory().available // (3 * 2**30)))
 
 
 @pytest.fixture(scope="session")
@@ -86,9 +93,19 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def environment_of_the_test() -> Iterator[None]:
+    """What a stage sets in this process, such as the kernels that it may use, ends with the test."""
+    with mock.patch.dict(os.environ):
+        yield
+
+
 @pytest.fixture(scope="session")
 def fresh(tmp_path_factory: pytest.TempPathFactory, manifest: Path, source: Path) -> Workspace:
-    """This repository as it stands, committed anew, with the tiny dataset and values that learn it in a moment."""
+    """This repository as it stands, committed anew, with the tiny dataset and values that learn it in a moment.
+
+    Whatever params.yaml has, because people commit their own values, launchers and formats.
+    """
     workspace = Workspace(tmp_path_factory.mktemp("fresh") / "clone")
     listed = subprocess.check_output(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, text=True
@@ -100,9 +117,11 @@ def fresh(tmp_path_factory: pytest.TempPathFactory, manifest: Path, source: Path
     shutil.copy(manifest, workspace.path / "data" / manifest.name)
     workspace.set(**TUTORIAL)
     workspace.set(
-        download={"sources": [source.as_uri()]},
+        download={"sources": [source.as_uri()], "timeout": 30},
         model={"hidden_size": 32},
+        launch={"train": "python"},
         train={
+            "seed": 0,
             "learning_rate": 0.05,
             "epochs": 8,
             "batch_size": 16,
@@ -113,6 +132,8 @@ def fresh(tmp_path_factory: pytest.TempPathFactory, manifest: Path, source: Path
             "validation_size": 100,
         },
         compute={"device": "cpu", "threads": 1},
+        predict={"index": 0, "top": 3},
+        export={"formats": []},
     )
     workspace.run("git", "init", "--quiet", "--initial-branch", "main")
     workspace.commit("The project on a tiny dataset")

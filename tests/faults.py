@@ -1,5 +1,7 @@
 """Faults on purpose: kills a run at a moment that is named, and flips bytes that DVC trusts."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 import json
 import os
 from pathlib import Path
@@ -8,6 +10,7 @@ import subprocess
 from typing import NamedTuple
 
 from project import Workspace, outputs
+import psutil
 
 HOOK = Path(__file__).parent / "killing"
 
@@ -24,11 +27,11 @@ class Moment(NamedTuple):
     finished: int = 0
 
 
-def killed(workspace: Workspace, moment: Moment, *command: str) -> str:
-    """Run `dvc repro`, or the command, and kill at the moment; returns what its processes printed until they ended."""
+def start(workspace: Workspace, moment: Moment, *command: str) -> subprocess.Popen[str]:
+    """Start the command, which sends the signal at the moment."""
     kill = {field: value for field, value in moment._asdict().items() if field != "finished"}
-    run = subprocess.Popen(
-        command or ["dvc", "repro"],
+    return subprocess.Popen(
+        command,
         cwd=workspace.path,
         env=os.environ
         | workspace.environment
@@ -38,6 +41,11 @@ def killed(workspace: Workspace, moment: Moment, *command: str) -> str:
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+
+def killed(workspace: Workspace, moment: Moment, *command: str) -> str:
+    """Run `dvc repro`, or the command, and kill at the moment; returns what its processes printed until they ended."""
+    run = start(workspace, moment, *(command or ("dvc", "repro")))
     try:
         printed, _ = run.communicate(timeout=120)
     except subprocess.TimeoutExpired:
@@ -48,6 +56,17 @@ def killed(workspace: Workspace, moment: Moment, *command: str) -> str:
         written = [(workspace.path / out).exists() for out in outputs(moment.stage)]
         assert not all(written), f"{moment}: the stage lived on without DVC"
     return printed
+
+
+@contextmanager
+def suspended(run: subprocess.Popen[str]) -> Iterator[None]:
+    """The stage that DVC runs stands still meanwhile."""
+    [stage] = psutil.Process(run.pid).children()
+    stage.suspend()
+    try:
+        yield
+    finally:
+        stage.resume()
 
 
 def flip(file: Path) -> None:

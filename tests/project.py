@@ -25,8 +25,7 @@ import yaml
 
 ROOT = Path(__file__).parent.parent
 PARAMS: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "params.yaml").read_text())
-LAUNCH = PARAMS.pop("launch")  # which goes into a command, and not to a stage
-PARAMS.pop("export")  # which adds a stage
+del PARAMS["launch"], PARAMS["export"]  # of which one goes into a command, and one adds a stage
 ONNX = "model.onnx"
 DECLARED = yaml.safe_load((ROOT / "dvc.yaml").read_text().replace("${item}", "onnx"))["stages"]
 ALL: dict[str, dict[str, Any]] = {name: body.get("do", body) for name, body in DECLARED.items()}
@@ -105,8 +104,8 @@ def arguments(stage: str, folder: Path) -> list[str]:
 
 def paths(stage: str) -> list[str]:
     """The paths in the stage's command, in order."""
-    words = ALL[stage]["cmd"].replace("${launch.train}", LAUNCH["train"]).split()
-    return [word for word in words[3:] if not word.startswith("${")]  # after `exec python stages/NAME.py`
+    words = ALL[stage]["cmd"].split()[3:]  # after `exec python stages/NAME.py`
+    return [word for word in words if not word.startswith("${")]
 
 
 def inputs(stage: str) -> list[str]:

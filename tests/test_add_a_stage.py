@@ -82,6 +82,17 @@ FORGOTTEN = {
             "",
         ): "`params` of describe lacks `pyproject.toml:",
     },
+    "the script": {
+        ("      exec python stages/describe.py", "      python stages/describe.py"): (
+            "the `cmd` of describe does not start with `exec python stages/describe.py`"
+        ),
+    },
+    "another script": {
+        ("exec python stages/describe.py", "exec python stages/train.py"): "the `cmd` of describe runs another script",
+    },
+    "a path": {
+        ("description_file: Path, /", "/"): "describe() takes 1 paths, its `cmd` has 2",
+    },
     "an output": {
         ("      model.json\n", ""): "the paths in the `cmd` of describe are not its data and outputs",
         (", model: Model", ""): "the keywords of describe() are not the sections in its `cmd`",

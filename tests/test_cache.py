@@ -115,11 +115,6 @@ def test_what_no_stage_reads_makes_nothing_stale(name: str, shared: Workspace) -
     assert stale(shared, name, (shared.path / name).read_bytes() + b"\n# changed\n") == set()
 
 
-def test_what_follows_does_not_run_when_the_output_is_the_same(workspace: Workspace) -> None:
-    workspace.set(download={"timeout": 31})
-    assert ran(workspace.run("dvc", "repro")) == ["download"]
-
-
 def test_forced_runs_give_the_same_bytes(workspace: Workspace, finished: Workspace) -> None:
     assert sorted(ran(workspace.run("dvc", "repro", "--force"))) == sorted(STAGES)
     assert results(workspace) == results(finished)

@@ -1,5 +1,9 @@
 """`make check` names each flipped byte, and the command that it names repairs it."""
 
+from pathlib import Path
+
+from check import corrupt_objects
+from dvc.repo import Repo
 from faults import flip
 from project import CHECK, Workspace, cached, ran, results
 
@@ -22,6 +26,20 @@ def test_corrupt_objects_are_named_and_repaired(workspace: Workspace, finished: 
     assert ran(workspace.run("dvc", "repro")) == ["train"]
     assert workspace.run(*CHECK) == "The cache and the workspace are sound.\n"
     assert results(workspace) == results(finished)
+
+
+def test_each_object_that_is_corrupt_is_found(workspace: Workspace) -> None:
+    """The files and the lists of folders."""
+    repo = Repo(str(workspace.path))
+    objects = repo.cache.local
+    listed = [Path(objects.oid_to_path(name)) for name in objects.all()]
+    assert {file.suffix for file in listed} == {"", ".dir"}
+    for file in listed:
+        flip(file)
+        [(path, _)] = corrupt_objects(repo, objects, remote=False)
+        assert path == str(file)
+        flip(file)
+    assert not [*corrupt_objects(repo, objects, remote=False)]
 
 
 def test_a_folder_that_another_user_owns_is_not_a_traceback(workspace: Workspace) -> None:

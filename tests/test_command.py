@@ -135,7 +135,7 @@ def test_a_missing_or_misspelt_key_is_named(
 def test_a_missing_section_is_named(section: str, params: dict[str, dict[str, Any]]) -> None:
     del params[section]
     Path("params.yaml").write_text(yaml.safe_dump(params))
-    with pytest.raises(DvcException, match=section):
+    with pytest.raises(DvcException, match=f"Could not find '{section}'"):
         run_stage_that_reads(section)
 
 
@@ -154,6 +154,7 @@ def test_a_python_without_the_packages_says_so(script: str) -> None:
 
 
 def test_make_does_without_a_setting_of_python_that_hides_our_modules(workspace: Workspace) -> None:
+    """And what follows a stage does not run when its output is the same."""
     workspace.environment["PYTHONSAFEPATH"] = "1"
     workspace.set(download={"timeout": 31})
     assert ran(workspace.run("make", "repro")) == ["download"]
@@ -204,7 +205,7 @@ sys.exit(os.waitstatus_to_exitcode(status))
 """
     environment = os.environ | {"DVC_STAGE": "stage", "PYTHONPATH": str(ROOT / "stages")}
     done = subprocess.run([sys.executable, "-c", shell], cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout, done.stderr[:13]) == (1, "", "DVC has ended")
 
 
 def test_garbage_is_not_searched_for_in_what_is_imported_in_a_stage_and_at_its_end() -> None:

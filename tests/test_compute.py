@@ -27,13 +27,14 @@ def stage(*, compute: Compute) -> None:
     torch.manual_seed(0)
     images, weights = torch.randn(64, 784), torch.randn(784, 512) / 28
     outputs = images @ weights
-    print(*(each.sum(dtype=float).item() for each in (outputs, outputs.exp(), images.T @ outputs)))
+    convolved = torch.nn.functional.conv2d(torch.randn(4, 8, 14, 14), torch.randn(16, 8, 3, 3))
+    print(*(each.sum(dtype=float).item() for each in (outputs, outputs.exp(), images.T @ outputs, convolved)))
 run(stage)
 """
 
 
 def computed(kernels: str, emulator: Sequence[str] = (), **environment: str) -> str:
-    """What a process with that environment computes."""
+    """What a process with that environment computes, by MKL, PyTorch's own kernels and oneDNN."""
     command = [*emulator, sys.executable, "-c", SCRIPT, "--device=cpu", "--threads=2", f"--kernels={kernels}"]
     return subprocess.check_output(command, cwd=ROOT / "stages", env=os.environ | environment, text=True)
 
@@ -52,7 +53,9 @@ def test_the_environment_changes_no_digit(kernels: str) -> None:
     assert computed(kernels, **LEAKS) == computed(kernels)
 
 
-@pytest.mark.parametrize(("name", "value"), [("OMP_THREAD_LIMIT", "1"), ("OMP_DYNAMIC", "true")])
+@pytest.mark.parametrize(
+    ("name", "value"), [("OMP_THREAD_LIMIT", "1"), ("OMP_DYNAMIC", "true"), ("OMP_MAX_ACTIVE_LEVELS", "0")]
+)
 def test_an_environment_that_overrides_the_number_of_threads_is_refused(
     name: str, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -70,7 +73,7 @@ def test_an_environment_that_allows_the_number_of_threads_is_not(monkeypatch: py
 def test_where_kernels_cannot_be_portable_a_line_says_so(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("torch.cpu._is_avx2_supported", lambda: False)
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx2": False})
     portable = replace(COMPUTE, kernels="portable")
     network = place(MLP(8), portable, set_up(portable))
     assert not PORTABLE.keys() & os.environ.keys()
@@ -78,26 +81,33 @@ def test_where_kernels_cannot_be_portable_a_line_says_so(
     assert network(torch.zeros(1, 1, 28, 28)).layout == torch.strided
 
 
-def test_more_processes_than_devices_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_accelerator_is_deterministic_and_more_processes_than_devices_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     accelerator = torch.device("cuda")
     monkeypatch.setattr("torch.accelerator.current_accelerator", lambda check_available: accelerator)
     monkeypatch.setattr("torch.accelerator.device_count", lambda: 1)
-    monkeypatch.setattr("torch.use_deterministic_algorithms", lambda mode: None)
-    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")  # to take back what is set
+    deterministic: list[bool] = []
+    monkeypatch.setattr("torch.use_deterministic_algorithms", deterministic.append)
     monkeypatch.setenv("LOCAL_RANK", "1")
     with pytest.raises(SystemExit, match=r"launch\.train: more processes than this machine has devices, 1; lower"):
         set_up(replace(COMPUTE, device="cuda"))
+    assert (deterministic, os.environ["CUBLAS_WORKSPACE_CONFIG"]) == ([True], ":4096:8")
 
 
 def test_threads_are_told_to_sleep_before_pytorch_is_imported() -> None:
     script = """
 import os, sys
-sys.addaudithook(lambda event, args: event == "import" and args[0] == "torch" and print(os.environ["GOMP_SPINCOUNT"]))
+def stop(event, arguments):
+    if event == "import" and arguments[0] == "torch":
+        print(os.environ["GOMP_SPINCOUNT"], flush=True)
+        os._exit(0)
+sys.addaudithook(stop)
 import train
 """
     environment = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
     printed = subprocess.check_output([sys.executable, "-c", script], cwd=ROOT / "stages", env=environment, text=True)
-    assert printed.splitlines()[0] == "5000"
+    assert printed == "5000\n"
 
 
 RUN = """

@@ -1,6 +1,7 @@
 """The pages are true: their commands run as printed, the change they lead through works, what they name is there."""
 
 import ast
+import json
 from pathlib import Path
 import re
 import subprocess
@@ -8,6 +9,7 @@ import sys
 
 from project import PARAMS, RECIPES, ROOT, Workspace, blocks, commands, ran
 import pytest
+import yaml
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "benchmarks" / "README.md"]
 TUTORIAL = ("from-the-tutorial.md", "from-the-tutorial.ko.md")
@@ -72,6 +74,25 @@ def test_what_a_page_links_to_is_there(page: Path) -> None:
 
 def test_the_readme_is_read_in_one_go() -> None:
     assert len((ROOT / "README.md").read_bytes()) < 9000
+
+
+def test_the_code_to_read_first_is_read_in_one_go_too() -> None:
+    spine = [(ROOT / "stages" / f"{name}.py").read_text() for name in ("dataset", "model", "train", "evaluate")]
+    assert sum(text.count("\n") for text in spine) <= 450
+
+
+VALUES = yaml.safe_load((ROOT / "params.yaml").read_text())
+
+
+@pytest.mark.skipif(any(VALUES[name] != PARAMS[name] for name in PARAMS), reason="the values are not the tutorial's")
+def test_the_results_that_the_readme_prints_are_the_committed_ones() -> None:
+    """To two digits: those of a GPU are others."""
+    metrics = json.loads((ROOT / "metrics.json").read_text())
+    page = (ROOT / "README.md").read_text()
+    printed = dict(re.findall(r"^metrics\.json +(\w+) +([\d.]+) ", page, re.MULTILINE))
+    assert {name: float(value) for name, value in printed.items()} == pytest.approx(metrics, abs=0.01)
+    [(accuracy, loss)] = re.findall(r"Accuracy: ([\d.]+)%, Avg loss: ([\d.]+)", page)
+    assert (float(accuracy) / 100, float(loss)) == pytest.approx((metrics["accuracy"], metrics["loss"]), abs=0.01)
 
 
 def test_the_tests_that_the_promises_name_are_there() -> None:

@@ -41,7 +41,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
                 case "html":
                     content = b"<!DOCTYPE html><title>Sign in</title>"
                 case "corrupt":
-                    content = content[:1000] + bytes([content[1000] ^ 1]) + content[1001:]
+                    content = content[:-8] + bytes([content[-8] ^ 1]) + content[-7:]  # of the CRC
                 case "other":
                     content = gzip.compress(b"not the images")
                 case "truncated":
@@ -174,11 +174,16 @@ def test_a_debian_package_is_a_source(
     (tmp_path / "package" / "DEBIAN" / "control").write_text(control)
     subprocess.run(["dpkg-deb", "--build", tmp_path / "package"], check=True)
     (tmp_path / "bin").mkdir()  # the real apt-get needs the network: `make repro` uses it
-    (tmp_path / "bin" / "apt-get").write_text(f"#!/bin/sh\ncase $* in *download*) cp {tmp_path}/package.deb .; esac\n")
+    calls = tmp_path / "calls"
+    script = f"#!/bin/sh\necho $* >> {calls}\ncase $* in *download*) cp {tmp_path}/package.deb .; esac\n"
+    (tmp_path / "bin" / "apt-get").write_text(script)
     (tmp_path / "bin" / "apt-get").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
     paths = manifest, tmp_path / "FashionMNIST", tmp_path / "scratch"
     download(*paths, download=Download(["apt://tiny/usr/share/tiny"], timeout=5))
+    own = {f"-oDir::State::Lists={tmp_path}/scratch/apt/lists", f"-oDir::Cache={tmp_path}/scratch/apt/cache"}
+    update, fetch = calls.read_text().splitlines()
+    assert own < {*update.split()} & {*fetch.split()}, "which needs no root, and leaves the system's lists as they are"
     assert len(list((tmp_path / "FashionMNIST" / "raw").iterdir())) == 4
 
 

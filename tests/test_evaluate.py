@@ -6,10 +6,11 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
+from convolutional import cnn, resnet
 from dataset import read_split
 import evaluate as evaluate_module
 from evaluate import evaluate, reliability
-from model import MLP, Model, cnn, resnet
+from model import MLP, Model
 from PIL import Image
 import pytest
 import torch

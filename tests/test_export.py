@@ -28,16 +28,14 @@ VIEWS = Infer(test_time_flip=True, test_time_shift=1)
 SECTIONS: dict[str, Any] = {"infer": VIEWS, "labels": LABELS, "model": MODEL, "compute": COMPUTE}
 
 
-def exported(
-    dataset: Path, folder: Path, model: Model = MODEL, infer: Infer = VIEWS, card: Path = CARD
-) -> onnxruntime.InferenceSession:
+def exported(dataset: Path, folder: Path, model: Model = MODEL, infer: Infer = VIEWS) -> onnxruntime.InferenceSession:
     """Train, evaluate and export a network in the folder, and load it there."""
     trained(dataset, folder, TRAIN, model)
     names = ("metrics.json", "confusion.csv", "classes.csv", "reliability.csv", "mistakes.png")
     metrics, _, classes, *_ = written = [folder / name for name in names]
     sections = SECTIONS | {"infer": infer, "model": model}
     evaluate(dataset, folder / "model.pth", *written, **sections)
-    read = (folder / "model.pth", metrics, classes, card)
+    read = (folder / "model.pth", metrics, classes, CARD)
     export(*read, folder / ONNX, folder / f"{ONNX}.md", train=TRAIN, **sections)
     return onnxruntime.InferenceSession(folder / ONNX)
 
@@ -103,10 +101,11 @@ def test_the_card_has_every_metric_class_and_value_and_its_code_runs(folder: Pat
         (b"\xff", r"card\.md: 'utf-8' codec .*, in UTF-8"),
     ],
 )
-def test_a_card_that_cannot_be_filled_in_is_named(text: bytes, message: str, dataset: Path, tmp_path: Path) -> None:
+def test_a_card_that_cannot_be_filled_in_is_named(text: bytes, message: str, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "card.md").write_bytes(text)
+    read = (folder / "model.pth", folder / "metrics.json", folder / "classes.csv", tmp_path / "card.md")
     with pytest.raises(SystemExit, match=message):
-        exported(dataset, tmp_path, card=tmp_path / "card.md")
+        export(*read, tmp_path / ONNX, tmp_path / f"{ONNX}.md", train=TRAIN, **SECTIONS)
     assert not (tmp_path / ONNX).exists()
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import subprocess
 
 from check import is_whole
-from faults import Moment, killed
+from faults import Moment, killed, suspended
 from project import Workspace, downstream, ran, results
 import pytest
 
@@ -34,6 +34,7 @@ CHAINS = {
         Moment("", "os.chmod", "", 1, "SIGKILL", "self"),  # DVC, as it stores the finished model
     ],
     "evaluate and predict": [
+        Moment("evaluate", "import", "torch", 1, "SIGINT", "group"),
         Moment("evaluate", "open", "confusion.csv.tmp", 1, "SIGKILL", "self"),
         Moment("evaluate", "os.rename", "confusion.csv.tmp", 1, "SIGKILL", "dvc"),
         Moment("evaluate", "os.rename", "metrics.json.tmp", 1, "SIGINT", "group"),
@@ -57,6 +58,9 @@ def test_the_next_run_resumes_and_ends_with_the_same_bytes(
     epochs = 0
     for moment in CHAINS[chain]:
         printed = killed(workspace, moment)
+        if moment.sent == "SIGINT":
+            assert printed.count(f"{moment.stage}: stopped; the same command goes on from what has finished\n") == 1
+            assert "Traceback" not in printed
         if chain == "train" and moment.event != "import":
             assert_resumes_after(epochs, printed)
             epochs = moment.finished
@@ -79,12 +83,24 @@ def test_make_repro_repairs_a_torn_lock(workspace: Workspace, finished: Workspac
     assert results(workspace) == results(finished)
 
 
+def test_make_repro_leaves_a_lock_that_it_cannot_check(workspace: Workspace) -> None:
+    """In an environment that lacks a package, say."""
+    lock = workspace.path / "dvc.lock"
+    lock.write_text(changed := lock.read_text().replace("size: ", "size: 1"))
+    (workspace.path / "broken" / "cyclopts").mkdir(parents=True)
+    (workspace.path / "broken" / "cyclopts" / "__init__.py").write_text("raise ModuleNotFoundError('rich')")
+    workspace.environment["PYTHONPATH"] = str(workspace.path / "broken")
+    assert "ModuleNotFoundError: rich" in workspace.run("make", "repro", ok=False)
+    assert lock.read_text() == changed
+
+
 def test_a_second_run_in_the_same_workspace_stops_and_harms_nothing(workspace: Workspace) -> None:
-    workspace.set(train={"epochs": 100})
+    workspace.set(train={"epochs": 50})
     command = ["dvc", "repro", "train"]
     with subprocess.Popen(command, cwd=workspace.path, stdout=subprocess.PIPE, text=True) as first:
-        assert any(line.startswith("Epoch 1/100") for line in first.stdout or [])
-        assert "is busy, it is being blocked by" in workspace.run("dvc", "repro", ok=False)
+        assert any(line.startswith("Epoch 1/50") for line in first.stdout or [])
+        with suspended(first):
+            assert "is busy, it is being blocked by" in workspace.run("dvc", "repro", ok=False)
         first.communicate(timeout=60)
     assert first.returncode == 0
     assert "up to date" in workspace.run("dvc", "status", "train")

@@ -10,8 +10,9 @@ import sys
 from typing import get_args
 
 from compute import set_up
+from convolutional import CosineTransform, resnet
 from infer import Infer, average_logits, load
-from model import CosineTransform, build, compute_logits, resnet
+from model import build, compute_logits
 from project import ROOT
 from published import Published
 import pytest

@@ -103,9 +103,27 @@ def test_the_format_makes_no_difference(name: str, photo: Image.Image, tmp_path:
 
 
 @pytest.mark.parametrize("name", ["deep.png", "deep.pgm", "deep.tif"])
-def test_sixteen_bits_are_scaled_not_clipped(name: str, photo: Image.Image, tmp_path: Path) -> None:
-    Image.fromarray(np.asarray(photo.convert("L")).astype(np.uint16) * 257).save(tmp_path / name)
+@pytest.mark.parametrize("bits", [10, 12, 14, 16])
+def test_more_bits_are_scaled_not_clipped(name: str, bits: int, photo: Image.Image, tmp_path: Path) -> None:
+    values = np.asarray(photo.convert("L")).astype(np.int64) * (2**bits - 1) // 255
+    Image.fromarray(values.astype(np.uint16)).save(tmp_path / name)
     assert distance(tmp_path / name) < 20
+
+
+@pytest.mark.parametrize(("least", "step"), [(-32768, 257), (-(2**31), 2**24)])
+def test_signed_and_long_numbers_are_too(least: int, step: int, photo: Image.Image, tmp_path: Path) -> None:
+    values = np.asarray(photo.convert("L")).astype(np.int64) * step + least
+    Image.fromarray(values.astype(np.int32)).save(tmp_path / "long.tif")
+    assert distance(tmp_path / "long.tif") < 20
+
+
+def test_damaged_exif_data_do_not_matter(photo: Image.Image, tmp_path: Path) -> None:
+    turned = struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0) + struct.pack("<HHI4s", 0x011A, 2, 4, b"bad")
+    sideways = photo.transpose(Image.Transpose.ROTATE_90)
+    sideways.save(tmp_path / "sideways.jpg", exif=b"Exif\0\0II*\0\x08\0\0\0\x02\0" + turned + bytes(4))
+    photo.save(tmp_path / "upright.png", exif=b"garbage, and no header")
+    for file in tmp_path.iterdir():
+        assert distance(file) < 20
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
@@ -148,13 +166,18 @@ def test_the_first_frame_of_an_animation_counts(photo: Image.Image, tmp_path: Pa
     assert distance(tmp_path / "two.gif") < 20
 
 
-@pytest.mark.parametrize("name", ["sideways.jpg", "sideways.png", "sideways.tif", "deep.png"])
+@pytest.mark.parametrize(
+    "name", ["RGB.jpg", "RGB.png", "RGB.tif", "L.tif", "RGBA.tif", "CMYK.tif", "deep.png", "deep.tif"]
+)
 def test_a_picture_taken_sideways_is_turned(name: str, photo: Image.Image, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned clockwise
     turned = photo.transpose(Image.Transpose.ROTATE_90)
-    if name == "deep.png":
+    mode, _ = name.split(".")
+    if mode == "deep":
         turned = Image.fromarray(np.asarray(turned.convert("L")).astype(np.uint16) * 257)
+    else:
+        turned = turned.convert(mode)
     turned.save(tmp_path / name, exif=exif)
     assert distance(tmp_path / name) < 20
 
@@ -234,8 +257,8 @@ print(peak() - before)
 
 @pytest.mark.parametrize("mode", ["1", "RGB"])
 def test_a_large_picture_takes_little_memory(mode: str, tmp_path: Path) -> None:
-    Image.new(mode, (12_000, 12_000), "white").save(tmp_path / "large.png", compress_level=1)
-    assert peak_memory(tmp_path / "large.png") < 6 * 144_000  # kB: six bytes a pixel
+    Image.new(mode, (5000, 5000), "white").save(tmp_path / "large.png", compress_level=1)
+    assert peak_memory(tmp_path / "large.png") < 6 * 25_000  # kB: six bytes a pixel
 
 
 def test_a_photograph_of_200_megapixels_is_read_in_little_memory(photo: Image.Image, tmp_path: Path) -> None:
@@ -254,7 +277,6 @@ def test_each_picture_that_cannot_be_read_has_a_line_with_its_reason(photo: Imag
         "bomb.png": "its 400,000,000 pixels may not fit into memory",
         "bomb.jpg": "its 160,000,000 pixels may not fit into memory",  # which libjpeg holds, for it is progressive
         "deep.tif": "floating-point",
-        "exif.jpg": "bad operand",
         "loop.png": "symbolic links",
         "gone.png": "No such file",
         "folder.png": "not a regular file",
@@ -267,10 +289,10 @@ def test_each_picture_that_cannot_be_read_has_a_line_with_its_reason(photo: Imag
     (tmp_path / "text.pdf").write_text("not a picture")
     (tmp_path / "a,\nb.heic").touch()
     (tmp_path / "bomb.png").write_bytes(b"P6 20000 20000 255\n")
-    Image.new("L", (16_000, 10_000)).save(tmp_path / "bomb.jpg", progressive=True)
+    Image.new("L", (301, 101)).save(tmp_path / "bomb.jpg", progressive=True)
+    small, large = struct.pack(">HH", 101, 301), struct.pack(">HH", 10_000, 16_000)
+    (tmp_path / "bomb.jpg").write_bytes((tmp_path / "bomb.jpg").read_bytes().replace(small, large))
     Image.fromarray(np.zeros((5, 5), np.float32)).save(tmp_path / "deep.tif")
-    turned = struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0) + struct.pack("<HHI4s", 0x011A, 2, 4, b"bad")
-    photo.save(tmp_path / "exif.jpg", exif=b"Exif\0\0II*\0\x08\0\0\0\x02\0" + turned + bytes(4))
     (tmp_path / "loop.png").symlink_to("loop.png")
     (tmp_path / "gone.png").symlink_to("nowhere")
     (tmp_path / "folder.png").mkdir()
@@ -296,6 +318,8 @@ def test_a_photograph_that_lies_in_no_folder_of_a_class_is_named(
         SystemExit, match=r": Bags, bag\.png: no class; name a folder for each of T-shirt-top, Trouser, "
     ):
         measure(tmp_path)
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        measure(tmp_path / "nowhere")
 
 
 def test_pictures_are_found_by_path_without_what_is_no_picture(tmp_path: Path) -> None:

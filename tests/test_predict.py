@@ -1,13 +1,14 @@
 """Predictions are those of the model, for a test image and for any readable picture."""
 
+from contextlib import redirect_stdout
 import csv
 from dataclasses import replace
+from io import StringIO
 import json
 import os
 from pathlib import Path
 import re
 import shutil
-import subprocess
 import sys
 from typing import Any
 
@@ -16,7 +17,7 @@ from dataset import read_split
 from grid import draw_cell
 from PIL import Image
 from predict import Predict, predict
-from project import PARAMS, ROOT, Workspace
+from project import PARAMS, Workspace
 import pytest
 from values import COMPUTE, INFER, LABELS, MODEL, TRAIN, trained
 
@@ -137,17 +138,21 @@ def test_a_name_with_a_line_break_and_a_comma_or_not_in_utf_8_stays_one_row(
     assert "'a,\\nb.png': \"class " in capsys.readouterr().out
 
 
-def classify(folder: Path, *arguments: str | Path, ok: bool = True) -> tuple[str, str]:
-    """What `classify` prints on its two streams, started in a folder of the user's."""
-    command = [sys.executable, ROOT / "tools" / "classify.py", *arguments]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    assert (done.returncode == 0) is ok, done.stderr
-    return done.stdout, done.stderr
+def classify(folder: Path, *arguments: str | Path) -> tuple[str, str]:
+    """What `classify` prints, in this process and a folder of the user's, and what it ends with."""
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as printed:
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", ["classify.py", *map(str, arguments)])
+        patch.setattr("command.gc.freeze", lambda: None)  # of this process, which goes on
+        with pytest.raises(SystemExit) as end:
+            tool.main()
+    return printed.getvalue(), str(end.value.code or "")
 
 
 def test_pictures_anywhere_are_classified_with_model_pth_alone(model: Path, pictures: Path) -> None:
     Image.new("RGB", (100, 100), "white").save(pictures / "more" / "blank.png")
-    printed, _ = classify(pictures, model, "0.png", "more", "--hidden_size=32", "--top=2", "--json")
+    printed, ended = classify(pictures, model, "0.png", "more", "--hidden_size=32", "--top=2", "--json")
+    assert not ended
     first, *others = map(json.loads, printed.splitlines())
     assert [each["file"] for each in (first, *others)] == ["0.png", "more/2.bmp", "more/blank.png"]
     assert [each["warning"] for each in (first, *others)] == ["", "", "nothing in it"]
@@ -156,6 +161,9 @@ def test_pictures_anywhere_are_classified_with_model_pth_alone(model: Path, pict
 
 
 def test_classify_answers_as_the_pipeline_does_with_the_values_of_params_yaml(workspace: Workspace) -> None:
+    (workspace.path / "own").mkdir()
+    (workspace.path / "own" / "model.py").write_text("raise ImportError('a module of the user')")
+    workspace.environment["PYTHONPATH"] = str(workspace.path / "own")
     printed = workspace.run("python", "tools/classify.py", "model.pth", "data/pictures", "--json", "--top=1")
     answers = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
     with (workspace.path / "predictions.csv").open() as file:
@@ -166,9 +174,9 @@ def test_classify_answers_as_the_pipeline_does_with_the_values_of_params_yaml(wo
 
 def test_classify_answers_what_it_can_read_and_ends_with_what_it_cannot(model: Path, pictures: Path) -> None:
     (pictures / "broken.png").touch()
-    printed, errors = classify(pictures, model, "0.png", "broken.png", "more", "--hidden_size=32", ok=False)
+    printed, ended = classify(pictures, model, "0.png", "broken.png", "more", "--hidden_size=32")
     assert [line.split(": ")[0] for line in printed.splitlines()] == ["0.png", "more/2.bmp"]
-    assert errors.splitlines()[-1].startswith("broken.png: not a picture in a format that Pillow reads")
+    assert ended.startswith("broken.png: not a picture in a format that Pillow reads")
 
 
 def test_a_reader_of_classify_that_has_enough_ends_it_without_a_word(workspace: Workspace) -> None:
@@ -205,9 +213,9 @@ def test_classify_says_what_is_wrong(
     ],
 )
 def test_a_wrong_option_of_classify_is_named(option: str, error: str, pictures: Path) -> None:
-    printed, errors = classify(pictures, "model.pth", "0.png", option, ok=False)
+    printed, ended = classify(pictures, "model.pth", "0.png", option)
     assert printed == ""
-    assert errors.startswith(error)
+    assert ended.startswith(error)
 
 
 def test_a_params_yaml_that_classify_cannot_read_is_named_with_its_line(workspace: Workspace) -> None:
@@ -219,7 +227,8 @@ def test_a_params_yaml_that_classify_cannot_read_is_named_with_its_line(workspac
 
 
 def test_the_help_of_classify_describes_each_option_and_requires_but_the_model(tmp_path: Path) -> None:
-    printed, _ = classify(tmp_path, "--help")
+    printed, ended = classify(tmp_path, "--help")
+    assert not ended
     assert printed.startswith("Usage: classify.py [OPTIONS] MODEL_FILE [ARGS...]\n")
     assert printed.count("[required]") == 1
     options = re.findall(r"│ (--\w+)( [A-Z.]+)? +(\w.*)│\n", printed)

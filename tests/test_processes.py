@@ -1,7 +1,6 @@
 """Several processes train as one: torchrun starts them, each takes a share of every batch, the first one writes."""
 
 from pathlib import Path
-import socket
 import subprocess
 import time
 
@@ -10,6 +9,7 @@ from processes import check_batches
 from project import Workspace, ran
 import psutil
 import pytest
+from servers import free_ports
 import torch
 
 # As docs/more-machines.md says; setpriv makes torchrun end with DVC.
@@ -37,10 +37,8 @@ def two_nodes(folder: Path, change: str = "") -> Path:
 
     The second node's command is changed by sed.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        endpoint = f"127.0.0.1:{free.getsockname()[1]}"
-    node = f"torchrun --nnodes 2 --nproc-per-node 1 --rdzv-backend c10d --rdzv-endpoint {endpoint}"
+    [port] = free_ports(1)
+    node = f"torchrun --nnodes 2 --nproc-per-node 1 --rdzv-backend c10d --rdzv-endpoint 127.0.0.1:{port}"
     script = folder / "srun.sh"
     script.write_text(f'{node} "$@" & first=$!; {node} $(echo "$@" | sed "{change}"); wait $first\n')
     return script
@@ -76,7 +74,8 @@ def test_processes_of_another_run_do_not_join(workspace: Workspace, tmp_path: Pa
     """As two jobs would that meet at the same port."""
     workspace.set(launch={"train": f"sh {two_nodes(tmp_path, 's/--seed 0/--seed 1/')}"})
     printed = workspace.run("dvc", "repro", ok=False)
-    assert printed.count("launch.train: processes with other values, data or code have joined this run; give each") == 2
+    refused = "launch.train: processes with other values, data, code or packages have joined this run; give each"
+    assert printed.count(refused) == 2
     assert "Epoch 1" not in printed
     assert not (workspace.path / ".dvc" / "tmp" / "checkpoint").exists()
 

@@ -5,12 +5,13 @@ from contextlib import contextmanager
 import math
 from pathlib import Path
 import shutil
+from typing import Any
 
 import numpy as np
 from playwright.sync_api import Browser, Page, sync_playwright
 from project import ROOT, Workspace
 import pytest
-from report import compare, compare_answers
+from report import compare, compare_answers, show
 
 CHROMIUM = shutil.which("google-chrome") or shutil.which("chromium")
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="needs Chrome, or Debian's package chromium")
@@ -104,6 +105,13 @@ def test_no_name_and_no_number_breaks_within_a_word(page: Page) -> None:
             }
         }).map(cell => cell.textContent)""")
     assert broken == []
+
+
+@pytest.mark.parametrize(
+    ("value", "lines"), [("['a', '[b']", ["a", "[b"]), ("[b", ["[b"]), (True, ["true"]), (1.5, ["1.5"])]
+)
+def test_a_value_is_shown_as_params_yaml_has_it(value: Any, lines: list[str]) -> None:
+    assert show(value) == lines
 
 
 @pytest.mark.parametrize("name", ["train.epochs", "_hidden", "a__b", "lock-step."])

@@ -5,7 +5,7 @@ import signal
 import sys
 import time
 
-from faults import Moment, killed
+from faults import Moment, killed, start
 from project import CHECK, Team, Workspace, add_picture, cached, ran, results
 import psutil
 import pytest
@@ -31,14 +31,18 @@ def tail(workspace: Workspace, name: str) -> str:
 
 
 def fail(command: str, workspace: Workspace, server: Server, path: str) -> None:
-    """Run the command twice: when it opens the path, the server dies, and the next time stalls."""
+    """Run the command twice: when it opens the path, the server dies; the next time it stalls, and SIGTERM ends it."""
     killed(workspace, Moment("", "open", path, 1, "SIGKILL", str(server.process.pid)), "dvc", command)
     server.restart()
-    start = time.monotonic()
-    stall = Moment("", "open", path, 1, "SIGSTOP", str(server.process.pid))
-    killed(workspace, stall, "timeout", "10", "dvc", command)
-    assert time.monotonic() - start < 15
-    assert server.process.status() == psutil.STATUS_STOPPED, "the command reached the path"
+    with start(workspace, Moment("", "open", path, 1, "SIGSTOP", str(server.process.pid)), "dvc", command) as stalled:
+        while server.process.status() != psutil.STATUS_STOPPED:
+            assert stalled.poll() is None, "the command reached the path"
+            time.sleep(0.1)
+        stalled.terminate()  # as `timeout` does
+        try:
+            assert stalled.wait(timeout=10) != 0
+        finally:
+            stalled.kill()
     server.send(signal.SIGCONT)
 
 

@@ -1,11 +1,12 @@
 """The training is the tutorial's, learns, repeats itself byte for byte and resumes where it was killed."""
 
 from dataclasses import fields, replace
-import importlib
 from importlib.metadata import version
 import json
 from pathlib import Path
 import shutil
+import sys
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import checkpoint
@@ -65,15 +66,6 @@ def test_it_learns(model: Model, dataset: Path, tmp_path: Path) -> None:
     assert (guesses == labels).float().mean() > 0.95
 
 
-@pytest.mark.parametrize(("values", "model"), [(TRAIN, MODEL), *RUNS])
-def test_the_same_values_give_the_same_bytes_and_another_seed_others(
-    values: Train, model: Model, dataset: Path, tmp_path: Path
-) -> None:
-    first = trained(dataset, tmp_path / "first", values, model)
-    assert first == trained(dataset, tmp_path / "second", values, model)
-    assert first["model.pth"] != trained(dataset, tmp_path / "third", replace(values, seed=1), model)["model.pth"]
-
-
 OTHERS = {
     "batch_size": replace(TRAIN, batch_size=32),
     "optimizer": replace(TRAIN, optimizer="muon"),
@@ -107,7 +99,7 @@ def test_each_value_takes_effect(key: str, plain: dict[str, bytes], dataset: Pat
 def test_auto_is_bf16_where_the_processor_has_and_may_use_it(
     has_bf16: bool, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: has_bf16)
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx2": True, "avx512_bf16": has_bf16})
 
     def weights(precision: Literal["fp32", "bf16", "auto"], kernels: Literal["native", "portable"]) -> bytes:
         values = replace(RECIPE, epochs=1, precision=precision)
@@ -125,7 +117,8 @@ def test_muon_computes_in_the_precision() -> None:
         network = nn.Linear(32, 8)
         weights = network.weight
         nn.init.zeros_(weights).grad = gradient.clone()
-        _, muon = train_module.optimize(network, replace(RECIPE, schedule="constant", precision=precision), 1)[0]
+        chosen = replace(RECIPE, schedule="constant", precision=precision)
+        (_, muon), _ = train_module.build_optimizers(network, chosen, 1)
         muon.step()
         steps[precision] = weights.detach() / RECIPE.learning_rate
     assert steps["bf16"].allclose(steps["fp32"], atol=0.01)
@@ -242,14 +235,15 @@ def killed(dataset: Path, folder: Path, after: int, values: Train = TRAIN, model
 
 
 @pytest.mark.parametrize(("values", "model"), RUNS)
-def test_a_killed_run_resumes_and_ends_with_the_same_bytes(
+def test_the_same_values_give_the_same_bytes_killed_and_resumed_too_and_another_seed_others(
     values: Train, model: Model, dataset: Path, tmp_path: Path, epochs: list[Any]
 ) -> None:
     whole = trained(dataset, tmp_path / "whole", values, model)
     killed(dataset, tmp_path / "killed", 3, values, model)
     epochs.clear()
-    assert whole == trained(dataset, tmp_path / "killed", values, model)
+    assert trained(dataset, tmp_path / "killed", values, model) == whole
     assert len(epochs) == 1
+    assert trained(dataset, tmp_path / "other", replace(values, seed=1), model)["model.pth"] != whole["model.pth"]
 
 
 @pytest.mark.parametrize(
@@ -279,10 +273,10 @@ def test_a_checkpoint_in_the_precision_of_another_processor_is_not_used(
     dataset: Path, tmp_path: Path, epochs: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     values = replace(TRAIN, precision="auto")
-    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: True)
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx512_bf16": True})
     killed(dataset, tmp_path, 1, values)
     epochs.clear()
-    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: False)
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx512_bf16": False})
     trained(dataset, tmp_path, values)
     assert len(epochs) == values.epochs
 
@@ -301,20 +295,25 @@ def test_a_checkpoint_of_other_code_is_not_used(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "network.py").write_text("width = 1")
     (tmp_path / "checkpoint.py").touch()
     monkeypatch.setattr(checkpoint, "__file__", str(tmp_path / "checkpoint.py"))
-    monkeypatch.syspath_prepend(tmp_path)
-    importlib.import_module("network")
+    monkeypatch.setitem(sys.modules, "network", SimpleNamespace(__file__=str(tmp_path / "network.py")))
     before = checkpoint.fingerprint([], [])
     assert checkpoint.fingerprint([], []) == before
     (tmp_path / "network.py").write_text("width = 2")
     assert checkpoint.fingerprint([], []) != before
 
 
-@pytest.mark.parametrize("package", sorted(pinned("project.dependencies") - {"torch"}))  # which says its build too
-def test_a_checkpoint_of_another_version_of_a_package_is_not_used(
+@pytest.mark.parametrize("package", ["python", *sorted(pinned("project.dependencies"))])
+def test_a_checkpoint_of_another_version_of_python_or_a_package_is_not_used(
     package: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = checkpoint.fingerprint([], [])
-    monkeypatch.setattr(checkpoint, "version", lambda name: "another" if name == package else version(name))
+    match package:
+        case "python":
+            monkeypatch.setattr(sys, "version", "another")
+        case "torch":
+            monkeypatch.setattr(torch, "__version__", "another")
+        case _:
+            monkeypatch.setattr(checkpoint, "version", lambda name: "another" if name == package else version(name))
     assert checkpoint.fingerprint([], []) != before
 
 

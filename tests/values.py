@@ -8,7 +8,7 @@ from model import Model
 from project import PARAMS
 from train import Train, train
 
-TRAIN = Train(**(PARAMS["train"] | {"epochs": 2, "learning_rate": 0.1}))
+TRAIN = Train(**(PARAMS["train"] | {"seed": 0, "epochs": 2, "learning_rate": 0.1}))
 MODEL = Model(network="mlp", hidden_size=32, width=4, blocks=1)
 COMPUTE = Compute(device="cpu", threads=1, kernels="native")
 INFER = Infer(test_time_flip=False, test_time_shift=0)

@@ -16,6 +16,8 @@ from dvc_data.hashfile.db import HashFileDB
 from dvc_data.hashfile.hash import hash_file
 from voluptuous import Invalid
 
+TORN = 3  # the exit status that says so to `make repro`
+
 
 def check(*, remote: bool = False, remove: bool = False, lock: bool = False) -> None:
     """Hash every object of the cache against its name and the workspace against dvc.lock; end with 1 if one stays bad.
@@ -30,7 +32,8 @@ def check(*, remote: bool = False, remove: bool = False, lock: bool = False) -> 
         Check only that dvc.lock is whole.
     """
     if Path("dvc.lock").exists() and not is_whole(Path("dvc.lock")):
-        sys.exit("corrupt: dvc.lock: torn, when DVC was killed or the disk full; `git checkout dvc.lock` repairs it")
+        print("corrupt: dvc.lock: torn, when DVC was killed or the disk full; `git checkout dvc.lock` repairs it")
+        sys.exit(TORN)
     if lock:
         return
     with tempfile.TemporaryDirectory() as empty:

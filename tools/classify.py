@@ -11,7 +11,7 @@ from signal import SIG_DFL, SIGPIPE, signal
 import sys
 from typing import Annotated, Any
 
-sys.path.append(str(Path(__file__).parent.parent / "stages"))
+sys.path.insert(1, str(Path(__file__).parent.parent / "stages"))
 
 from command import run  # which says what to do where the packages are missing, and so comes before them
 from compute import Compute, place, set_up
@@ -21,7 +21,7 @@ from cyclopts.help import DefaultFormatter, HelpPanel
 from infer import Infer, Labels, average_logits, load
 from model import Model
 from pictures import find_pictures, read_pictures
-from predict import Top, describe, rank, to_tensor
+from predict import Top, describe, rank_classes, to_tensor
 import yaml
 
 PARAMS = Path(__file__).parent.parent / "params.yaml"
@@ -51,7 +51,9 @@ def classify(
     read, errors = read_pictures(files)
     if read:
         network = place(load(model_file, model), compute, device)
-        rankings = rank(average_logits(network, to_tensor(read.values()).to(device), infer), labels.classes, top)
+        rankings = rank_classes(
+            average_logits(network, to_tensor(read.values()).to(device), infer), labels.classes, top
+        )
         for (file, (_, warning)), ranking in zip(read.items(), rankings, strict=True):
             answers = [{"class": guess, "probability": round(share, 4)} for guess, share in ranking]
             row = {"file": str(file), "classes": answers, "warning": warning}
@@ -63,7 +65,7 @@ class Help(DefaultFormatter):
     """Describes each option by its comment in params.yaml."""
 
     def __call__(self, console: Any, options: Any, panel: HelpPanel) -> None:
-        comments = dict(re.findall(r"^  (\w+):.*?  # (.+)", PARAMS.read_text(), re.MULTILINE))
+        comments = dict(re.findall(r"^  (\w+):.*?  # (.+)", PARAMS.read_text(encoding="utf-8"), re.MULTILINE))
         entries = [
             entry.copy(description=comments.get(name.removeprefix("--"), entry.description))
             for entry in panel.entries
@@ -72,11 +74,16 @@ class Help(DefaultFormatter):
         super().__call__(console, options, panel.copy(entries=entries))
 
 
-if __name__ == "__main__":
-    signal(SIGPIPE, SIG_DFL)  # so that `| head` ends it without a word
+def main() -> None:
+    """Run `classify` with the command line, and the values of params.yaml for what is left out there."""
     try:
         params = yaml.safe_load(PARAMS.read_bytes())
     except (OSError, yaml.YAMLError) as error:
         sys.exit(f"classify: {PARAMS}: {' '.join(str(error).split())}")
     values = [Dict(params or {}, root_keys=[name], allow_unknown=True, use_commands_as_keys=False) for name in SECTIONS]
     run(classify, required=False, config=values, help_formatter=Help())
+
+
+if __name__ == "__main__":
+    signal(SIGPIPE, SIG_DFL)  # so that `| head` ends it without a word
+    main()

@@ -51,7 +51,7 @@ def report(base: str = "main", /) -> None:
     answers = ""
     if not same:
         with suppress(DvcException):  # only another cache may have them
-            new = read_answers(Path("confusion.csv").read_text())
+            new = read_answers(Path("confusion.csv").read_text(encoding="utf-8"))
             old = read_answers(read("confusion.csv", rev=base))
             if [actual for actual, _ in new] == [actual for actual, _ in old]:
                 answers = compare_answers(new, old, base)
@@ -75,7 +75,7 @@ def report(base: str = "main", /) -> None:
         charts=[vl_convert.vegalite_to_svg(chart, config=CHART) for chart in charts if chart["data"]["values"]],
         pictures=pictures,
     )
-    Path("report.html").write_text(page)
+    Path("report.html").write_text(page, encoding="utf-8")
     print(f"Wrote {Path('report.html').absolute()}")
 
 
@@ -104,9 +104,8 @@ def arrow(metric: str) -> str:
 def show(value: Any) -> list[str]:
     """The value as params.yaml has it, in lines."""
     if isinstance(value, str) and value.startswith("["):  # which DVC makes of a list
-        value = ast.literal_eval(value)
-    if isinstance(value, list):
-        return [line for each in value for line in show(each)]
+        with suppress(SyntaxError, ValueError):  # or it only begins like one
+            return [str(each) for each in ast.literal_eval(value)]
     if value is None or isinstance(value, bool):
         return ["none" if value is None else str(value).lower()]
     return [f"{value:.5g}" if isinstance(value, float) else str(value)]

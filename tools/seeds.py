@@ -11,7 +11,7 @@ import subprocess
 import sys
 from typing import Annotated
 
-sys.path.append(str(Path(__file__).parent.parent / "stages"))
+sys.path.insert(1, str(Path(__file__).parent.parent / "stages"))
 
 import command  # which says what to do where the packages are missing, and so comes before them
 from cyclopts import Parameter
