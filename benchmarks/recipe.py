@@ -23,8 +23,8 @@ from draw import draw
 from dvc.api import params_show
 from infer import load
 from model import Model
+from report import DVC
 
-DVC = Path(sys.executable).with_name("dvc")
 PARAMS = Path("params.yaml")
 RESULTS = Path(__file__).with_name("accuracy.csv")
 

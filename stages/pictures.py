@@ -115,10 +115,11 @@ def to_8_bits(picture: Image.Image) -> Image.Image:
 
     Its depth is the least of the usual ones that holds its values.
     """
-    values = np.asarray(picture).astype(np.int64)
-    raised = values - min(0, values.min())
-    white = next(2**bits - 1 for bits in (8, 10, 12, 14, 16, 32) if raised.max() < 2**bits)
-    grey = Image.fromarray((raised * 255 // white).astype(np.uint8))
+    values = np.asarray(picture)
+    least, most = min(0, int(values.min())), int(values.max())
+    white = next(2**bits - 1 for bits in (8, 10, 12, 14, 16, 32) if most - least < 2**bits)
+    raised = values - np.int64(least) if least else values  # in eight bytes each only where it must be
+    grey = Image.fromarray((raised // (white // 255)).astype(np.uint8))
     if "transparency" in picture.info:
         grey.putalpha(Image.fromarray(255 * (values != picture.info["transparency"]).astype(np.uint8)))
     return grey

@@ -117,7 +117,7 @@ def fresh(tmp_path_factory: pytest.TempPathFactory, manifest: Path, source: Path
     shutil.copy(manifest, workspace.path / "data" / manifest.name)
     workspace.set(**TUTORIAL)
     workspace.set(
-        download={"sources": [source.as_uri()], "timeout": 30},
+        download={"sources": [f"file://{source}"], "timeout": 30},
         model={"hidden_size": 32},
         launch={"train": "python"},
         train={

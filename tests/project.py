@@ -1,6 +1,7 @@
 """This project as tests see it: what it declares, what its code imports, and workspaces in which it runs."""
 
 import ast
+from collections.abc import Callable
 import contextlib
 from dataclasses import dataclass, field
 from functools import cache
@@ -146,6 +147,15 @@ def commands(page: str) -> str:
 def idx(array: np.ndarray, kind: int = 8) -> bytes:
     """The array in the IDX format, whose kind 8 is of bytes."""
     return bytes([0, 0, kind, array.ndim]) + np.array(array.shape, ">i4").tobytes() + array.tobytes()
+
+
+def run_in_process(script: Callable[[], object], *argv: str) -> str:
+    """Call what a script does, with that command line, in this process; returns what it ends with."""
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as end:
+        patch.setattr(sys, "argv", list(argv))
+        patch.setattr("command.gc.freeze", lambda: None)  # of this process, which goes on
+        script()
+    return str(end.value.code or "")
 
 
 @dataclass

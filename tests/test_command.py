@@ -10,7 +10,7 @@ from typing import Any
 
 from command import run
 from dvc.exceptions import DvcException
-from project import PARAMS, ROOT, STAGES, Workspace, arguments, ran, sections
+from project import PARAMS, ROOT, STAGES, Workspace, arguments, ran, run_in_process, sections
 import pytest
 import yaml
 
@@ -61,16 +61,12 @@ def wrong_values() -> Iterator[tuple[str, str, Any]]:
 def run_stage_that_reads(section: str) -> str:
     """Run, in this process, the first stage that DVC gives the section to; returns how it ends."""
     stage = next(name for name, body in STAGES.items() if f"${{{section}}}" in body["cmd"])
-    return run_in_process(stage, *arguments(stage, Path.cwd())[1:])
+    return run_stage(stage, *arguments(stage, Path.cwd())[1:])
 
 
-def run_in_process(stage: str, *options: str) -> str:
+def run_stage(stage: str, *options: str) -> str:
     """Run the stage in this process; returns how it ends."""
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as end:
-        patch.setattr(sys, "argv", ["", *options])
-        patch.setattr("command.gc.freeze", lambda: None)  # of this process, which goes on
-        run(getattr(import_module(stage), stage))
-    return str(end.value)
+    return run_in_process(lambda: run(getattr(import_module(stage), stage)), "", *options)
 
 
 @pytest.fixture
@@ -141,7 +137,7 @@ def test_a_missing_section_is_named(section: str, params: dict[str, dict[str, An
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_without_its_arguments_names_the_command_that_gives_them(stage: str) -> None:
-    message = run_in_process(stage)
+    message = run_stage(stage)
     assert message.endswith("(the stages are run by `dvc repro`)") and "\n" not in message
 
 

@@ -11,7 +11,6 @@ import inspect
 from inspect import Parameter
 from pathlib import Path
 import re
-import shutil
 
 from dvc.utils.serialize import modify_yaml
 from project import (
@@ -35,7 +34,6 @@ from project import (
 import pytest
 from ruamel.yaml.main import CParser
 from torchvision.datasets import FashionMNIST
-import yaml
 
 
 def parameters(stage: str) -> dict[str, Parameter]:
@@ -149,13 +147,13 @@ def test_each_value_has_a_comment() -> None:
 
 
 def test_the_comments_survive_a_value_set_by_dvc(tmp_path: Path) -> None:
-    shutil.copy(ROOT / "params.yaml", tmp_path)
-    before = (tmp_path / "params.yaml").read_text()
+    """But the line of a long launcher is broken."""
+    text = re.sub(r"(?m)^  train: .*?(?=  # )", "  train: python", (ROOT / "params.yaml").read_text())
+    text = re.sub(r"(?m)^  seed: \d+", "  seed: 0", text)
+    (tmp_path / "params.yaml").write_text(text)
     with modify_yaml(tmp_path / "params.yaml") as params:
-        params["train"]["seed"] = 12345
-    seed = f"seed: {yaml.safe_load(before)['train']['seed']} "
-    after = (tmp_path / "params.yaml").read_text()
-    assert after.split() == before.replace(seed, "seed: 12345 ").split(), "a long line may be broken"
+        params["train"]["seed"] = 1
+    assert (tmp_path / "params.yaml").read_text() == text.replace("  seed: 0", "  seed: 1")
 
 
 @pytest.mark.skipif("c59f468a" not in (ROOT / "data" / "FashionMNIST.sha256").read_text(), reason="another dataset")

@@ -1,6 +1,6 @@
 """Predictions are those of the model, for a test image and for any readable picture."""
 
-from contextlib import redirect_stdout
+from contextlib import chdir, redirect_stdout
 import csv
 from dataclasses import replace
 from io import StringIO
@@ -9,7 +9,6 @@ import os
 from pathlib import Path
 import re
 import shutil
-import sys
 from typing import Any
 
 import classify as tool
@@ -17,7 +16,7 @@ from dataset import read_split
 from grid import draw_cell
 from PIL import Image
 from predict import Predict, predict
-from project import PARAMS, Workspace
+from project import PARAMS, Workspace, run_in_process
 import pytest
 from values import COMPUTE, INFER, LABELS, MODEL, TRAIN, trained
 
@@ -140,13 +139,9 @@ def test_a_name_with_a_line_break_and_a_comma_or_not_in_utf_8_stays_one_row(
 
 def classify(folder: Path, *arguments: str | Path) -> tuple[str, str]:
     """What `classify` prints, in this process and a folder of the user's, and what it ends with."""
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as printed:
-        patch.chdir(folder)
-        patch.setattr(sys, "argv", ["classify.py", *map(str, arguments)])
-        patch.setattr("command.gc.freeze", lambda: None)  # of this process, which goes on
-        with pytest.raises(SystemExit) as end:
-            tool.main()
-    return printed.getvalue(), str(end.value.code or "")
+    with chdir(folder), redirect_stdout(StringIO()) as printed:
+        ended = run_in_process(tool.main, "classify.py", *map(str, arguments))
+    return printed.getvalue(), ended
 
 
 def test_pictures_anywhere_are_classified_with_model_pth_alone(model: Path, pictures: Path) -> None:

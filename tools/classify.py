@@ -51,9 +51,8 @@ def classify(
     read, errors = read_pictures(files)
     if read:
         network = place(load(model_file, model), compute, device)
-        rankings = rank_classes(
-            average_logits(network, to_tensor(read.values()).to(device), infer), labels.classes, top
-        )
+        logits = average_logits(network, to_tensor(read.values()).to(device), infer)
+        rankings = rank_classes(logits, labels.classes, top)
         for (file, (_, warning)), ranking in zip(read.items(), rankings, strict=True):
             answers = [{"class": guess, "probability": round(share, 4)} for guess, share in ranking]
             row = {"file": str(file), "classes": answers, "warning": warning}
