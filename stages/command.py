@@ -17,6 +17,8 @@ from types import TracebackType
 from typing import Any, TypeVar, dataclass_transform
 
 PARENT = os.getppid()  # before imports, which take seconds in which it may end
+if "DVC_STAGE" in os.environ:
+    gc.disable()  # until `run`: an eighth of the time that PyTorch's import takes, for nothing
 
 
 def _excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -34,6 +36,7 @@ try:
     from cyclopts import App, CycloptsError, Parameter, Token
     from cyclopts.exceptions import MissingArgumentError, UnusedCliTokensError
     from cyclopts.validators import Number
+    from inputs import check_inputs  # before a script's other modules, so that it sees them change
 except ModuleNotFoundError as error:  # the first package that a script imports
     sys.exit(f"{error} in {sys.executable}: `. .venv/bin/activate` brings the packages that `make` has set up")
 
@@ -73,6 +76,7 @@ def run(function: Callable[..., None], required: bool | None = None, **settings:
     # Searching PyTorch's modules for garbage costs a stage 0.3 s to 0.9 s, and they live to the end: exclude what is
     # imported, and everything when Python ends, because files are closed by then and the memory goes with the process.
     gc.freeze()
+    gc.enable()
     atexit.register(gc.freeze)
     if isinstance(sys.stdout, TextIOWrapper):
         # A log is up to date while the stage runs, and no name of a class or a file stops it.
@@ -83,10 +87,12 @@ def run(function: Callable[..., None], required: bool | None = None, **settings:
         default_parameter=defaults,
         version_flags=(),
         suppress_keyboard_interrupt=False,
+        result_action="return_none",
         **settings,
     )
     try:
         app(sys.argv[1:], print_error=False, exit_on_error=False)
+        check_inputs()
     except UnusedCliTokensError as error:  # cyclopts names only the value: name the flag before it
         unused = error.unused_tokens or []
         flags = {name for each in app.assemble_argument_collection() if each.hint is bool for name in each.names}

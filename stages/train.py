@@ -12,6 +12,7 @@ import checkpoint
 from compute import Compute, fastest_precision, place, set_up
 from dataset import read_split, split_files, to_floats
 from files import write, write_csv, write_json
+from inputs import check_inputs
 from model import Model, build, compute_logits, least_batch
 from muon import MuonFP32
 import numpy as np
@@ -98,6 +99,7 @@ def train(
             if rank == 0:
                 checkpoint.save(checkpoint_file, fingerprint, parts, history)
                 write_history(curves_file, training_file, history)
+    check_inputs()  # while there is a checkpoint to go on from
     if rank == 0:
         save(network, model_file)
         checkpoint_file.unlink()

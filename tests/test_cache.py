@@ -1,13 +1,18 @@
 """A stage is stale exactly when something it reads has changed, and it reads only its deps."""
 
+from collections.abc import Callable
 from importlib import import_module
 import inspect
+import os
 from pathlib import Path
 import re
 import shutil
+import signal
 import subprocess
 from typing import Any
 
+from faults import Moment, start, suspended
+import inputs
 from project import (
     ALL,
     PARAMS,
@@ -25,6 +30,7 @@ from project import (
     script,
     stale,
 )
+import psutil
 import pytest
 import yaml
 
@@ -104,7 +110,7 @@ def test_another_version_of_a_package_makes_those_stale_that_import_it(package: 
     assert stale(shared, "pyproject.toml", changed.encode()) == (reading or {"export"})  # which onnxscript works for
 
 
-@pytest.mark.parametrize("package", ["cyclopts", "tqdm", "pytest"])
+@pytest.mark.parametrize("package", ["cyclopts", "pyyaml", "tqdm", "pytest"])
 def test_another_version_of_what_changes_no_output_makes_nothing_stale(package: str, shared: Workspace) -> None:
     project = (shared.path / "pyproject.toml").read_text()
     assert stale(shared, "pyproject.toml", project.replace(f'"{package}==', f'"{package}==9').encode()) == set()
@@ -120,6 +126,85 @@ def test_forced_runs_give_the_same_bytes(workspace: Workspace, finished: Workspa
     assert results(workspace) == results(finished)
 
 
+def changed_during(workspace: Workspace, change: Callable[[], object]) -> tuple[int, str]:
+    """Train, and make the change during the first epochs; returns the status of that run and what it printed."""
+    command = ["dvc", "repro", "train"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=workspace.path, stdout=pipe, stderr=subprocess.STDOUT, text=True) as run:
+        assert any(line.startswith("Epoch 1/50") for line in run.stdout or [])
+        with suspended(run):
+            change()
+        printed, _ = run.communicate()
+    return run.returncode, printed
+
+
+@pytest.mark.parametrize("name", ["stages/model.py", "data/FashionMNIST/raw/train-labels-idx1-ubyte", "pyproject.toml"])
+def test_a_file_that_changes_while_a_stage_reads_it_does_not_count_as_read(name: str, workspace: Workspace) -> None:
+    workspace.set(train={"epochs": 50})
+    file = workspace.path / name
+    before = file.read_bytes()
+    status, printed = changed_during(workspace, lambda: file.write_bytes(before + b"\n"))
+    assert status != 0
+    assert f"train: {name.split('/raw')[0]} changed during the run" in printed
+    file.write_bytes(before)
+    assert "Resuming after epoch 50\n" in workspace.run("dvc", "repro", "train"), "nothing of it is lost"
+
+
+def test_a_stage_goes_on_when_what_it_does_not_read_changes_and_runs_again_with_a_changed_value(
+    workspace: Workspace,
+) -> None:
+    workspace.set(train={"epochs": 50})
+
+    def change() -> None:
+        for name in ("stages/model.py", "stages/predict.py", "README.md"):
+            with (workspace.path / name).open("a") as file:
+                file.write("# changed\n")
+        workspace.run("git", "checkout", "--quiet", "stages/model.py")
+        workspace.set(train={"momentum": 0.5})
+
+    status, _ = changed_during(workspace, change)
+    assert status == 0
+    assert ran(workspace.run("dvc", "repro", "train")) == ["train"]
+
+
+def test_a_picture_that_is_added_while_others_are_predicted_is_predicted_by_the_next_run(workspace: Workspace) -> None:
+    """From a folder below, too, where DVC names the stage in another way."""
+    pictures = workspace.path / "data" / "pictures"
+    moment = Moment("../dvc.yaml:predict", "open", "predictions.png.tmp", 1, "SIGSTOP", "self")
+    below = Workspace(workspace.path / "stages")
+    with start(below, moment, "dvc", "repro", "--force", "--single-item", "../dvc.yaml:predict") as run:
+        while not (stopped := [each for each in psutil.Process(run.pid).children() if each.status() == "stopped"]):
+            assert run.poll() is None
+        shutil.copy(pictures / "bag.png", pictures / "late.png")
+        stopped[0].send_signal(signal.SIGCONT)
+        printed, _ = run.communicate()
+    assert "predict: data/pictures changed during the run" in printed
+    assert ran(workspace.run("dvc", "repro")) == ["predict"]
+    assert "late.png" in (workspace.path / "predictions.csv").read_text()
+
+
+def test_the_state_of_an_input_is_its_content(tmp_path: Path) -> None:
+    """But in a folder, whose files may be large, the size and the time of each."""
+    file, folder = tmp_path / "file", tmp_path / "folder"
+    states = [inputs.state(file)]
+    for content in ("one", "two"):
+        file.write_text(content)
+        states.append(inputs.state(file))
+    os.utime(file, (0, 0))
+    assert inputs.state(file) == states[-1]
+    folder.mkdir()
+    states.append(inputs.state(folder))
+    for path in (folder / "first", folder / "below" / "second"):
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+        states.append(inputs.state(folder))
+    os.utime(path, (0, 0))
+    states.append(inputs.state(folder))
+    path.rename(folder / "third")
+    states.append(inputs.state(folder))
+    assert all(state not in states[:number] for number, state in enumerate(states))
+
+
 @pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
 @pytest.mark.parametrize("stage", ALL)
 def test_a_stage_opens_its_deps_and_outs_alone(stage: str, shared: Workspace, tmp_path: Path) -> None:
@@ -129,9 +214,10 @@ def test_a_stage_opens_its_deps_and_outs_alone(stage: str, shared: Workspace, tm
     trace = workspace.path.parent / "trace"
     calls = "open,openat,openat2,creat,rename,renameat,renameat2"
     strace = ["strace", "--follow-forks", "--seccomp-bpf", "--decode-fds=path", f"--trace={calls}", f"--output={trace}"]
+    workspace.environment["DVC_STAGE"] = stage
     workspace.run(*strace, "sh", "-c", command)
 
-    readable = ALL[stage]["deps"]
+    readable = ["dvc.yaml", "pyproject.toml", *ALL[stage]["deps"]]  # the first two are read to notice changes
     writable = [*outputs(stage), *scratch(stage)]
     read, written = opened(trace, workspace.path)
     assert read, "strace saw the script itself"

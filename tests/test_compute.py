@@ -118,7 +118,7 @@ from command import run
 for folder, stage, arguments in json.load(sys.stdin):
     os.chdir(folder)
     sys.argv = arguments
-    with suppress(SystemExit):  # of success, or an output is missing
+    with suppress(SystemExit):  # an output is missing
         run(getattr(import_module(stage), stage))
 """
 SMALL: dict[str, Any] = {"epochs": 1, "batch_size": 64, "validation_size": 400}
