@@ -36,9 +36,11 @@ try:
     from cyclopts import App, CycloptsError, Parameter, Token
     from cyclopts.exceptions import MissingArgumentError, UnusedCliTokensError
     from cyclopts.validators import Number
-    from inputs import check_inputs  # before a script's other modules, so that it sees them change
+    from inputs import check_inputs, check_packages  # before a script's other modules, so that it sees them change
 except ModuleNotFoundError as error:  # the first package that a script imports
     sys.exit(f"{error} in {sys.executable}: `. .venv/bin/activate` brings the packages that `make` has set up")
+
+check_packages()
 
 # OpenMP's threads spin while they wait for each other, which hurts when another program needs a processor too: let them
 # sleep sooner. OpenMP reads this when PyTorch is imported, so scripts import this module first.

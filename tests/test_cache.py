@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 import re
 import shutil
-import signal
 import subprocess
 from typing import Any
 
@@ -110,6 +109,23 @@ def test_another_version_of_a_package_makes_those_stale_that_import_it(package: 
     assert stale(shared, "pyproject.toml", changed.encode()) == (reading or {"export"})  # which onnxscript works for
 
 
+def test_a_package_of_another_version_than_declared_is_named_and_its_results_are_not_recorded(
+    workspace: Workspace,
+) -> None:
+    """As in the environment of before a `git pull`; a `+cpu` after the version says how it was built."""
+    project = workspace.path / "pyproject.toml"
+    before, lock = project.read_text(), (workspace.path / "dvc.lock").read_bytes()
+    for package, stage in {"scipy==": "predict", "torch==": "train", "not-there==": "train"}.items():
+        pin = f'"{package}0"'
+        project.write_text(
+            re.sub(f'"{package}.*?"', pin, before) if package in before else before.replace('"numpy', f'{pin}, "numpy')
+        )
+        printed = workspace.run("dvc", "repro", ok=False)
+        assert f"{stage}: pyproject.toml asks for {package}0, and " in printed
+        assert "is installed: `make repro` or " in printed
+        assert (workspace.path / "dvc.lock").read_bytes() == lock
+
+
 @pytest.mark.parametrize("package", ["cyclopts", "pyyaml", "tqdm", "pytest"])
 def test_another_version_of_what_changes_no_output_makes_nothing_stale(package: str, shared: Workspace) -> None:
     project = (shared.path / "pyproject.toml").read_text()
@@ -143,7 +159,8 @@ def test_a_file_that_changes_while_a_stage_reads_it_does_not_count_as_read(name:
     workspace.set(train={"epochs": 50})
     file = workspace.path / name
     before = file.read_bytes()
-    status, printed = changed_during(workspace, lambda: file.write_bytes(before + b"\n"))
+    other = before.replace(b'"numpy==', b'"numpy==9') if name == "pyproject.toml" else before + b"\n"
+    status, printed = changed_during(workspace, lambda: file.write_bytes(other))
     assert status != 0
     assert f"train: {name.split('/raw')[0]} changed during the run" in printed
     file.write_bytes(before)
@@ -156,7 +173,7 @@ def test_a_stage_goes_on_when_what_it_does_not_read_changes_and_runs_again_with_
     workspace.set(train={"epochs": 50})
 
     def change() -> None:
-        for name in ("stages/model.py", "stages/predict.py", "README.md"):
+        for name in ("stages/model.py", "stages/predict.py", "README.md", "pyproject.toml"):
             with (workspace.path / name).open("a") as file:
                 file.write("# changed\n")
         workspace.run("git", "checkout", "--quiet", "stages/model.py")
@@ -170,13 +187,16 @@ def test_a_stage_goes_on_when_what_it_does_not_read_changes_and_runs_again_with_
 def test_a_picture_that_is_added_while_others_are_predicted_is_predicted_by_the_next_run(workspace: Workspace) -> None:
     """From a folder below, too, where DVC names the stage in another way."""
     pictures = workspace.path / "data" / "pictures"
-    moment = Moment("../dvc.yaml:predict", "open", "predictions.png.tmp", 1, "SIGSTOP", "self")
+    moment = Moment("../dvc.yaml:predict", "os.rename", "predictions.png.tmp", 1, "SIGSTOP", "self")
     below = Workspace(workspace.path / "stages")
     with start(below, moment, "dvc", "repro", "--force", "--single-item", "../dvc.yaml:predict") as run:
-        while not (stopped := [each for each in psutil.Process(run.pid).children() if each.status() == "stopped"]):
+        while not (workspace.path / "predictions.png.tmp").exists():
+            assert run.poll() is None
+        [stage] = psutil.Process(run.pid).children()
+        while stage.status() != psutil.STATUS_STOPPED:
             assert run.poll() is None
         shutil.copy(pictures / "bag.png", pictures / "late.png")
-        stopped[0].send_signal(signal.SIGCONT)
+        stage.resume()
         printed, _ = run.communicate()
     assert "predict: data/pictures changed during the run" in printed
     assert ran(workspace.run("dvc", "repro")) == ["predict"]
