@@ -1,12 +1,13 @@
 """Faults on purpose: kills a run at a moment that is named, and flips bytes that DVC trusts."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 import json
 import os
 from pathlib import Path
 import signal
 import subprocess
+import time
 from typing import NamedTuple
 
 from project import Workspace, outputs
@@ -56,6 +57,25 @@ def killed(workspace: Workspace, moment: Moment, *command: str) -> str:
         written = [(workspace.path / out).exists() for out in outputs(moment.stage)]
         assert not all(written), f"{moment}: the stage lived on without DVC"
     return printed
+
+
+def changed(workspace: Workspace, moment: Moment, change: Callable[[], object], *command: str) -> tuple[int, str]:
+    """Run `dvc repro`, or the command, with a change while its stage stands still at the moment, stopped by SIGSTOP.
+
+    Returns the status and what was printed.
+    """
+    with start(workspace, moment, *(command or ("dvc", "repro"))) as run:
+        stage = None
+        while not stage:
+            assert run.poll() is None, f"the run did not come to {moment}"
+            with suppress(psutil.NoSuchProcess):
+                children = psutil.Process(run.pid).children()
+                stage = next((each for each in children if each.status() == psutil.STATUS_STOPPED), None)
+            time.sleep(0.1)
+        change()
+        stage.resume()
+        printed, _ = run.communicate()
+    return run.returncode, printed
 
 
 @contextmanager

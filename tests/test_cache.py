@@ -1,6 +1,5 @@
 """A stage is stale exactly when something it reads has changed, and it reads only its deps."""
 
-from collections.abc import Callable
 from importlib import import_module
 import inspect
 import os
@@ -10,7 +9,7 @@ import shutil
 import subprocess
 from typing import Any
 
-from faults import Moment, start, suspended
+from faults import Moment, changed
 import inputs
 from project import (
     ALL,
@@ -29,7 +28,6 @@ from project import (
     script,
     stale,
 )
-import psutil
 import pytest
 import yaml
 
@@ -142,35 +140,44 @@ def test_forced_runs_give_the_same_bytes(workspace: Workspace, finished: Workspa
     assert results(workspace) == results(finished)
 
 
-def changed_during(workspace: Workspace, change: Callable[[], object]) -> tuple[int, str]:
-    """Train, and make the change during the first epochs; returns the status of that run and what it printed."""
-    command = ["dvc", "repro", "train"]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, cwd=workspace.path, stdout=pipe, stderr=subprocess.STDOUT, text=True) as run:
-        assert any(line.startswith("Epoch 1/50") for line in run.stdout or [])
-        with suspended(run):
-            change()
-        printed, _ = run.communicate()
-    return run.returncode, printed
-
-
 @pytest.mark.parametrize("name", ["stages/model.py", "data/FashionMNIST/raw/train-labels-idx1-ubyte", "pyproject.toml"])
-def test_a_file_that_changes_while_a_stage_reads_it_does_not_count_as_read(name: str, workspace: Workspace) -> None:
-    workspace.set(train={"epochs": 50})
+def test_a_file_that_changes_while_a_stage_runs_does_not_count_as_read(
+    name: str, fresh: Workspace, finished: Workspace, tmp_path: Path
+) -> None:
+    workspace = fresh.copy(tmp_path / "clone")
     file = workspace.path / name
-    before = file.read_bytes()
-    other = before.replace(b'"numpy==', b'"numpy==9') if name == "pyproject.toml" else before + b"\n"
-    status, printed = changed_during(workspace, lambda: file.write_bytes(other))
+    moment = Moment("train", "os.rename", "tmp/checkpoint.tmp", 2, "SIGSTOP", "self")
+
+    def change() -> None:
+        file.with_name("before").write_bytes(file.read_bytes())
+        file.write_bytes(file.read_bytes().replace(b'"numpy==', b'"numpy==9') + b"\n")
+
+    status, printed = changed(workspace, moment, change)
     assert status != 0
     assert f"train: {name.split('/raw')[0]} changed during the run" in printed
-    file.write_bytes(before)
-    assert "Resuming after epoch 50\n" in workspace.run("dvc", "repro", "train"), "nothing of it is lost"
+    file.with_name("before").replace(file)
+    assert "Resuming after epoch 8\n" in workspace.run("dvc", "repro"), "nothing of it is lost"
+    assert results(workspace) == results(finished)
+
+
+def test_code_that_changes_before_its_digest_is_taken_ends_the_run_and_leaves_no_checkpoint(
+    fresh: Workspace, tmp_path: Path
+) -> None:
+    """From which the next run would go on, though other code has written it."""
+    workspace = fresh.copy(tmp_path / "clone")
+    moment = Moment("train", "open", "raw/train-images-idx3-ubyte", 1, "SIGSTOP", "self")
+    file = workspace.path / "stages" / "model.py"
+    status, printed = changed(workspace, moment, lambda: file.write_text(file.read_text() + "# changed"))
+    assert status != 0
+    assert "train: stages/model.py changed during the run" in printed
+    assert not (workspace.path / ".dvc" / "tmp" / "checkpoint").exists()
 
 
 def test_a_stage_goes_on_when_what_it_does_not_read_changes_and_runs_again_with_a_changed_value(
-    workspace: Workspace,
+    fresh: Workspace, tmp_path: Path
 ) -> None:
-    workspace.set(train={"epochs": 50})
+    workspace = fresh.copy(tmp_path / "clone")
+    moment = Moment("train", "os.rename", "tmp/checkpoint.tmp", 2, "SIGSTOP", "self")
 
     def change() -> None:
         for name in ("stages/model.py", "stages/predict.py", "README.md", "pyproject.toml"):
@@ -179,25 +186,20 @@ def test_a_stage_goes_on_when_what_it_does_not_read_changes_and_runs_again_with_
         workspace.run("git", "checkout", "--quiet", "stages/model.py")
         workspace.set(train={"momentum": 0.5})
 
-    status, _ = changed_during(workspace, change)
-    assert status == 0
+    status, printed = changed(workspace, moment, change, "dvc", "repro", "train")
+    assert status == 0, printed
     assert ran(workspace.run("dvc", "repro", "train")) == ["train"]
 
 
 def test_a_picture_that_is_added_while_others_are_predicted_is_predicted_by_the_next_run(workspace: Workspace) -> None:
     """From a folder below, too, where DVC names the stage in another way."""
     pictures = workspace.path / "data" / "pictures"
-    moment = Moment("../dvc.yaml:predict", "os.rename", "predictions.png.tmp", 1, "SIGSTOP", "self")
+    stage = "../dvc.yaml:predict"
+    moment = Moment(stage, "os.rename", "predictions.png.tmp", 1, "SIGSTOP", "self")
     below = Workspace(workspace.path / "stages")
-    with start(below, moment, "dvc", "repro", "--force", "--single-item", "../dvc.yaml:predict") as run:
-        while not (workspace.path / "predictions.png.tmp").exists():
-            assert run.poll() is None
-        [stage] = psutil.Process(run.pid).children()
-        while stage.status() != psutil.STATUS_STOPPED:
-            assert run.poll() is None
-        shutil.copy(pictures / "bag.png", pictures / "late.png")
-        stage.resume()
-        printed, _ = run.communicate()
+    command = ("dvc", "repro", "--force", "--single-item", stage)
+    status, printed = changed(below, moment, lambda: shutil.copy(pictures / "bag.png", pictures / "late.png"), *command)
+    assert status != 0
     assert "predict: data/pictures changed during the run" in printed
     assert ran(workspace.run("dvc", "repro")) == ["predict"]
     assert "late.png" in (workspace.path / "predictions.csv").read_text()

@@ -37,7 +37,8 @@ def arm(stage: str, event: str, path: str, count: int, sent: str, to: str) -> No
                 os.kill(os.getppid(), number)
             if to in ("self", "both"):
                 os.kill(os.getpid(), number)
-            time.sleep(5)  # with DVC gone, this process has to end before it goes on
+            if sent != "SIGSTOP":
+                time.sleep(5)  # with DVC gone, this process has to end before it goes on
 
     if os.environ.get("DVC_STAGE", "") == stage:
         sys.addaudithook(hook)
