@@ -17,8 +17,8 @@ from types import TracebackType
 from typing import Any, TypeVar, dataclass_transform
 
 PARENT = os.getppid()  # before imports, which take seconds in which it may end
-if "DVC_STAGE" in os.environ:
-    gc.disable()  # until `run`: an eighth of the time that PyTorch's import takes, for nothing
+if Path(sys.argv[0]).absolute().parent == Path(__file__).parent:  # a stage, which calls `run`
+    gc.disable()  # until then, because in its imports a search for garbage takes an eighth of the time for nothing
 
 
 def _excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -33,14 +33,14 @@ def _excepthook(kind: type[BaseException], error: BaseException, trace: Tracebac
 sys.excepthook = _excepthook
 
 try:
+    from inputs import begin, check_inputs
+
+    begin()
     from cyclopts import App, CycloptsError, Parameter, Token
     from cyclopts.exceptions import MissingArgumentError, UnusedCliTokensError
     from cyclopts.validators import Number
-    from inputs import check_inputs, check_packages  # before a script's other modules, so that it sees them change
 except ModuleNotFoundError as error:  # the first package that a script imports
     sys.exit(f"{error} in {sys.executable}: `. .venv/bin/activate` brings the packages that `make` has set up")
-
-check_packages()
 
 # OpenMP's threads spin while they wait for each other, which hurts when another program needs a processor too: let them
 # sleep sooner. OpenMP reads this when PyTorch is imported, so scripts import this module first.

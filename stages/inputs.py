@@ -1,83 +1,111 @@
-"""What a stage reads that DVC does not notice: files that change while it runs, and packages of another version.
+"""Ends a stage where DVC would record what was not so: an input changed meanwhile, or a package has another version.
 
-DVC looks at dependencies when the stage has ended, and would take new content for what it has read:
-https://github.com/treeverse/dvc/issues/11058. Of packages it knows only what pyproject.toml asks for.
+DVC looks at a stage's inputs when it has ended: https://github.com/treeverse/dvc/issues/11058. Of packages it knows
+what pyproject.toml asks for, not what is installed.
 """
 
-from hashlib import sha256
+from functools import cache, reduce
+import hashlib
 from importlib.metadata import PackageNotFoundError, version
+from operator import getitem
 import os
 from pathlib import Path
 import sys
 import tomllib
+from typing import Any
 
+from packaging.requirements import Requirement
 import yaml
 
 PROJECT = Path(__file__).parent.parent
+STAGE = os.environ.get("DVC_STAGE", "").split(":")[-1].split("@")[0]  # of ../dvc.yaml:export@onnx, export
+UNREADABLE = (AttributeError, LookupError, OSError, TypeError, ValueError, yaml.YAMLError)  # half edited, perhaps
+
+before: dict[str, object] = {}
 
 
-def declared(stage: str) -> tuple[list[str], list[str]]:
-    """The `deps` of the stage in dvc.yaml, and the lists of pyproject.toml in its `params`.
+def begin() -> None:
+    """Take down the state of the stage's inputs, if DVC runs one; its other modules are imported after this."""
+    if not STAGE:
+        return
+    try:
+        check_packages(read_values("pyproject.toml") or {})
+        if os.environ.get("RANK", "0") == "0":  # torchrun's other processes read the same
+            before.update(states())
+    except UNREADABLE as error:
+        sys.exit(f"{STAGE}: {error}")
 
-    Its other `params` are values in the command, where DVC does notice a change.
-    """
-    stages = yaml.load((PROJECT / "dvc.yaml").read_bytes(), yaml.CSafeLoader)["stages"]
-    body = stages.get(stage, {})
+
+def check_inputs() -> None:
+    """End with a line if something that the stage reads is not as it was when the stage began."""
+    now = states() if before else {}
+    if changed := [name for name in before if now[name] != before[name]]:
+        sys.exit(
+            f"{STAGE}: {', '.join(changed)} changed while it ran, and DVC would record the new content as read: "
+            "run again. With exactly the old content back, a training goes on from its last epoch."
+        )
+
+
+def check_packages(groups: dict[str, list[Any]]) -> None:
+    """End with a line if a package in the lists of pyproject.toml is not installed in the version asked for there."""
+    for wanted in (Requirement(each) for group in groups.values() for each in group if isinstance(each, str)):
+        try:
+            installed = version(wanted.name)
+        except PackageNotFoundError:
+            installed = ""
+        if not installed or not wanted.specifier.contains(installed, prereleases=True):
+            sys.exit(
+                f"{STAGE}: pyproject.toml asks for {wanted}, and {installed or 'none'} is installed: "
+                "install the packages of this commit, as `make repro` does (docs/troubleshooting.md)"
+            )
+
+
+def states() -> dict[str, object]:
+    """The state of each of the stage's `deps`, and of each file in its `params` the values that it names there."""
+    deps, params = declared()
+    return {name: state(PROJECT / name) for name in deps} | {file: read_values(file) for file in params}
+
+
+@cache
+def declared() -> tuple[list[str], dict[str, list[str]]]:
+    """The `deps` and the `params` of the stage in dvc.yaml: of each file the keys that it reads."""
+    body = load("dvc.yaml")["stages"].get(STAGE, {})
     body = body.get("do", body)
-    files = [each for each in body.get("params", []) if isinstance(each, dict)]
-    return body.get("deps", []), [name for each in files for name in each.get("pyproject.toml", [])]
+    params: dict[str, list[str]] = {}
+    for each in body.get("params", []):
+        for file, keys in each.items() if isinstance(each, dict) else [("params.yaml", [each])]:
+            params.setdefault(file, []).extend(keys)
+    return body.get("deps", []), params
 
 
-STAGE = os.environ.get("DVC_STAGE", "").split(":")[-1].split("@")[0]  # which may be ../dvc.yaml:export@onnx
-DEPS, LISTS = declared(STAGE) if STAGE else ([], [])
+def read_values(file: str) -> dict[str, Any] | None:
+    """The values at the keys that the stage reads in the file; nothing if they cannot be read."""
+    _, params = declared()
+    try:
+        return {key: reduce(getitem, key.split("."), load(file)) for key in params.get(file, [])}
+    except UNREADABLE:
+        return None
+
+
+def load(file: str) -> Any:
+    """What a file of YAML or TOML holds."""
+    content = (PROJECT / file).read_bytes()
+    return tomllib.loads(content.decode()) if file.endswith(".toml") else yaml.load(content, yaml.CSafeLoader)
 
 
 def state(path: Path) -> object:
-    """The content of a file; of a folder each file with its size and time; of what is not there, nothing."""
+    """The digest of a file; of a folder the size and the time of each file; of what is not there, nothing."""
     try:
         if path.is_dir():
-            return {(file, file.stat().st_size, file.stat().st_mtime_ns) for file in path.rglob("*") if file.is_file()}
-        return sha256(path.read_bytes()).digest()
+            files = [each for each in path.rglob("*") if each.is_file()]
+            kept = [each for each in files if not any(map(is_clutter, each.relative_to(path).parts))]
+            return {(each, each.stat().st_size, each.stat().st_mtime_ns) for each in kept}
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
     except FileNotFoundError:
         return None
 
 
-def pins() -> list[str]:
-    """The packages that the stage depends on, such as `numpy==2.4.6`."""
-    found = []
-    for name in LISTS:
-        table, key = name.split(".")
-        found += tomllib.loads((PROJECT / "pyproject.toml").read_text())[table][key]
-    return found
-
-
-def states() -> dict[str, object]:
-    """The state of each of the stage's inputs."""
-    return {name: state(PROJECT / name) for name in DEPS} | {"pyproject.toml": pins()}
-
-
-BEFORE = states()
-
-
-def check_packages() -> None:
-    """End with a line if a package of another version is installed than pyproject.toml asks for."""
-    for pin in pins():
-        name, _, wanted = pin.partition("==")
-        try:
-            installed = version(name)
-        except PackageNotFoundError:
-            installed = "none"
-        if installed.partition("+")[0] != wanted:  # after the + stands how it was built
-            sys.exit(
-                f"{STAGE}: pyproject.toml asks for {pin}, and {installed} is installed: "
-                "`make repro` or `pip install -r requirements.txt` installs what it asks for"
-            )
-
-
-def check_inputs() -> None:
-    """End with a line if something that the stage reads is not what it was before the stage imported its modules."""
-    if changed := [name for name, now in states().items() if now != BEFORE[name]]:
-        sys.exit(
-            f"{STAGE}: {', '.join(changed)} changed during the run, and DVC would take that for what it has read. "
-            "Undo the change, and the same command keeps what has finished; or run again with it."
-        )
+def is_clutter(name: str) -> bool:
+    """Whether a file of that name is one that file managers leave behind: .dvcignore has the same."""
+    return name.startswith(".") or name in ("Thumbs.db", "desktop.ini")

@@ -66,11 +66,11 @@ def train(
         print(f"Training in {train.precision}")
     fingerprint = checkpoint.fingerprint([train, model, compute, device], split_files(dataset, "train"))
     images, labels = (tensor.to(device) for tensor in read_split(dataset, "train"))
-    check_inputs()  # so that the fingerprint is that of the code that was imported, and of the data that were read
     size = len(labels) - train.validation_size
     if size < 1:
         sys.exit(f"--validation_size {train.validation_size}: leaves none of the {len(labels)} images to train on")
     rank, processes = join_processes(fingerprint)  # 0 and 1 without torchrun
+    check_inputs()  # so that the fingerprint is that of the code that was imported, and of the data that were read
     check_batches(size, train.batch_size, processes, least_batch(model))
 
     torch.manual_seed(train.seed)

@@ -65,16 +65,18 @@ def changed(workspace: Workspace, moment: Moment, change: Callable[[], object], 
     Returns the status and what was printed.
     """
     with start(workspace, moment, *(command or ("dvc", "repro"))) as run:
-        stage = None
+        stage, deadline = None, time.monotonic() + 60
         while not stage:
-            assert run.poll() is None, f"the run did not come to {moment}"
+            assert run.poll() is None and time.monotonic() < deadline, f"the run did not come to {moment}"
             with suppress(psutil.NoSuchProcess):
                 children = psutil.Process(run.pid).children()
                 stage = next((each for each in children if each.status() == psutil.STATUS_STOPPED), None)
             time.sleep(0.1)
-        change()
-        stage.resume()
-        printed, _ = run.communicate()
+        try:
+            change()
+        finally:
+            stage.resume()
+        printed, _ = run.communicate(timeout=60)
     return run.returncode, printed
 
 

@@ -1,5 +1,6 @@
 """A stage is stale exactly when something it reads has changed, and it reads only its deps."""
 
+import contextlib
 from importlib import import_module
 import inspect
 import os
@@ -107,21 +108,39 @@ def test_another_version_of_a_package_makes_those_stale_that_import_it(package: 
     assert stale(shared, "pyproject.toml", changed.encode()) == (reading or {"export"})  # which onnxscript works for
 
 
-def test_a_package_of_another_version_than_declared_is_named_and_its_results_are_not_recorded(
-    workspace: Workspace,
+@pytest.mark.parametrize(("pin", "stage"), [("scipy==0", "predict"), ("torch==0", "train"), ("not-there==0", "train")])
+def test_a_package_of_another_version_ends_a_stage_and_nothing_is_recorded(
+    pin: str, stage: str, workspace: Workspace
 ) -> None:
-    """As in the environment of before a `git pull`; a `+cpu` after the version says how it was built."""
+    """As in the environment of before a `git pull`."""
     project = workspace.path / "pyproject.toml"
-    before, lock = project.read_text(), (workspace.path / "dvc.lock").read_bytes()
-    for package, stage in {"scipy==": "predict", "torch==": "train", "not-there==": "train"}.items():
-        pin = f'"{package}0"'
-        project.write_text(
-            re.sub(f'"{package}.*?"', pin, before) if package in before else before.replace('"numpy', f'{pin}, "numpy')
-        )
-        printed = workspace.run("dvc", "repro", ok=False)
-        assert f"{stage}: pyproject.toml asks for {package}0, and " in printed
-        assert "is installed: `make repro` or " in printed
-        assert (workspace.path / "dvc.lock").read_bytes() == lock
+    package = pin.removesuffix("0")
+    asked = re.sub(f'"{package}.*?"', f'"{pin}"', project.read_text())
+    project.write_text(asked if pin in asked else asked.replace('"numpy', f'"{pin}", "numpy'))
+    lock = (workspace.path / "dvc.lock").read_bytes()
+    printed = workspace.run("dvc", "repro", ok=False)
+    assert f"{stage}: pyproject.toml asks for {pin}, and " in printed
+    assert "Traceback" not in printed
+    assert (workspace.path / "dvc.lock").read_bytes() == lock
+
+
+@pytest.mark.parametrize(
+    ("pin", "installed", "good"),
+    [
+        ("torch==2.14.1", "2.14.1+cpu", True),
+        ("torch==2.14.1+cpu", "2.14.1+cpu", True),
+        ("torch==2.14.1+cpu", "2.14.1", False),
+        ("pillow==13.0", "13.0.0", True),
+        ("fsspec[http]==2026.9.0; python_version > '3'", "2026.9.0", True),
+        ("torch==2.14.1", "2.14.0", False),
+    ],
+)
+def test_a_version_may_say_how_it_was_built(
+    pin: str, installed: str, good: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inputs, "version", lambda _: installed)
+    with contextlib.nullcontext() if good else pytest.raises(SystemExit, match=f"{installed} is installed"):
+        inputs.check_packages({"project.dependencies": [pin, {"include-group": "other"}]})
 
 
 @pytest.mark.parametrize("package", ["cyclopts", "pyyaml", "tqdm", "pytest"])
@@ -140,55 +159,67 @@ def test_forced_runs_give_the_same_bytes(workspace: Workspace, finished: Workspa
     assert results(workspace) == results(finished)
 
 
-@pytest.mark.parametrize("name", ["stages/model.py", "data/FashionMNIST/raw/train-labels-idx1-ubyte", "pyproject.toml"])
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("stages/model.py", b"MLP", b"mlp"),
+        ("data/FashionMNIST/raw/train-labels-idx1-ubyte", b"", b"0"),
+        ("params.yaml", b"momentum: 0.9", b"momentum: 0.5"),
+        ("pyproject.toml", b'"numpy==', b'"numpy==9'),
+        ("pyproject.toml", b"[project]", b"[project"),
+    ],
+)
 def test_a_file_that_changes_while_a_stage_runs_does_not_count_as_read(
-    name: str, fresh: Workspace, finished: Workspace, tmp_path: Path
+    name: str, old: bytes, new: bytes, fresh: Workspace, finished: Workspace, tmp_path: Path
 ) -> None:
     workspace = fresh.copy(tmp_path / "clone")
     file = workspace.path / name
-    moment = Moment("train", "os.rename", "tmp/checkpoint.tmp", 2, "SIGSTOP", "self")
+    before = []
 
     def change() -> None:
-        file.with_name("before").write_bytes(file.read_bytes())
-        file.write_bytes(file.read_bytes().replace(b'"numpy==', b'"numpy==9') + b"\n")
+        before.append(file.read_bytes())
+        file.write_bytes(before[0].replace(old, new, 1))
+        assert file.read_bytes() != before[0]
 
+    moment = Moment("train", "os.rename", "tmp/checkpoint.tmp", 2, "SIGSTOP", "self")
     status, printed = changed(workspace, moment, change)
     assert status != 0
-    assert f"train: {name.split('/raw')[0]} changed during the run" in printed
-    file.with_name("before").replace(file)
+    assert f"train: {name.split('/raw')[0]} changed while it ran" in printed
+    assert "Traceback" not in printed
+    file.write_bytes(before[0])
     assert "Resuming after epoch 8\n" in workspace.run("dvc", "repro"), "nothing of it is lost"
     assert results(workspace) == results(finished)
 
 
+@pytest.mark.parametrize(("event", "path"), [("import", "published"), ("open", "raw/train-images-idx3-ubyte")])
 def test_code_that_changes_before_its_digest_is_taken_ends_the_run_and_leaves_no_checkpoint(
-    fresh: Workspace, tmp_path: Path
+    event: str, path: str, fresh: Workspace, tmp_path: Path
 ) -> None:
     """From which the next run would go on, though other code has written it."""
     workspace = fresh.copy(tmp_path / "clone")
-    moment = Moment("train", "open", "raw/train-images-idx3-ubyte", 1, "SIGSTOP", "self")
-    file = workspace.path / "stages" / "model.py"
+    file = workspace.path / "stages" / "checkpoint.py"
+    moment = Moment("train", event, path, 1, "SIGSTOP", "self")
     status, printed = changed(workspace, moment, lambda: file.write_text(file.read_text() + "# changed"))
     assert status != 0
-    assert "train: stages/model.py changed during the run" in printed
+    assert "train: stages/checkpoint.py changed while it ran" in printed
     assert not (workspace.path / ".dvc" / "tmp" / "checkpoint").exists()
 
 
-def test_a_stage_goes_on_when_what_it_does_not_read_changes_and_runs_again_with_a_changed_value(
-    fresh: Workspace, tmp_path: Path
-) -> None:
+def test_a_stage_goes_on_when_what_it_does_not_read_changes(fresh: Workspace, tmp_path: Path) -> None:
+    """Such as a section of params.yaml that others read, and a file that is as it was when the stage ends."""
     workspace = fresh.copy(tmp_path / "clone")
-    moment = Moment("train", "os.rename", "tmp/checkpoint.tmp", 2, "SIGSTOP", "self")
 
     def change() -> None:
-        for name in ("stages/model.py", "stages/predict.py", "README.md", "pyproject.toml"):
+        for name in ("stages/model.py", "stages/predict.py", "README.md", "pyproject.toml", "dvc.yaml"):
             with (workspace.path / name).open("a") as file:
                 file.write("# changed\n")
         workspace.run("git", "checkout", "--quiet", "stages/model.py")
-        workspace.set(train={"momentum": 0.5})
+        workspace.set(predict={"top": 2})
 
+    moment = Moment("train", "os.rename", "tmp/checkpoint.tmp", 2, "SIGSTOP", "self")
     status, printed = changed(workspace, moment, change, "dvc", "repro", "train")
     assert status == 0, printed
-    assert ran(workspace.run("dvc", "repro", "train")) == ["train"]
+    assert ran(workspace.run("dvc", "repro", "train")) == []
 
 
 def test_a_picture_that_is_added_while_others_are_predicted_is_predicted_by_the_next_run(workspace: Workspace) -> None:
@@ -200,13 +231,13 @@ def test_a_picture_that_is_added_while_others_are_predicted_is_predicted_by_the_
     command = ("dvc", "repro", "--force", "--single-item", stage)
     status, printed = changed(below, moment, lambda: shutil.copy(pictures / "bag.png", pictures / "late.png"), *command)
     assert status != 0
-    assert "predict: data/pictures changed during the run" in printed
+    assert "predict: data/pictures changed while it ran" in printed
     assert ran(workspace.run("dvc", "repro")) == ["predict"]
     assert "late.png" in (workspace.path / "predictions.csv").read_text()
 
 
 def test_the_state_of_an_input_is_its_content(tmp_path: Path) -> None:
-    """But in a folder, whose files may be large, the size and the time of each."""
+    """But in a folder the size and the time of each file, except of those that DVC ignores, too."""
     file, folder = tmp_path / "file", tmp_path / "folder"
     states = [inputs.state(file)]
     for content in ("one", "two"):
@@ -214,17 +245,18 @@ def test_the_state_of_an_input_is_its_content(tmp_path: Path) -> None:
         states.append(inputs.state(file))
     os.utime(file, (0, 0))
     assert inputs.state(file) == states[-1]
-    folder.mkdir()
-    states.append(inputs.state(folder))
-    for path in (folder / "first", folder / "below" / "second"):
-        path.parent.mkdir(exist_ok=True)
-        path.touch()
+    for name, content, time in [("a", "", 0), ("a", "1", 0), ("a", "1", 1), ("below/a", "", 0), ("b", "1", 1)]:
+        path = folder / name
+        path.parent.mkdir(exist_ok=True, parents=True)
+        path.write_text(content)
+        os.utime(path, (time, time))
         states.append(inputs.state(folder))
-    os.utime(path, (0, 0))
-    states.append(inputs.state(folder))
-    path.rename(folder / "third")
+    (folder / "a").unlink()
     states.append(inputs.state(folder))
     assert all(state not in states[:number] for number, state in enumerate(states))
+    for name in (".DS_Store", "below/.a.swp", "Thumbs.db"):
+        (folder / name).touch()
+    assert inputs.state(folder) == states[-1]
 
 
 @pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
@@ -239,7 +271,8 @@ def test_a_stage_opens_its_deps_and_outs_alone(stage: str, shared: Workspace, tm
     workspace.environment["DVC_STAGE"] = stage
     workspace.run(*strace, "sh", "-c", command)
 
-    readable = ["dvc.yaml", "pyproject.toml", *ALL[stage]["deps"]]  # the first two are read to notice changes
+    compared = ("dvc.yaml", "params.yaml", "pyproject.toml")  # to notice changes
+    readable = [*compared, *ALL[stage]["deps"]]
     writable = [*outputs(stage), *scratch(stage)]
     read, written = opened(trace, workspace.path)
     assert read, "strace saw the script itself"
