@@ -107,5 +107,5 @@ def state(path: Path) -> object:
 
 
 def is_clutter(name: str) -> bool:
-    """Whether a file of that name is one that file managers leave behind: .dvcignore has the same."""
+    """Whether a file of that name is one that file managers leave behind, which .dvcignore names, too."""
     return name.startswith(".") or name in ("Thumbs.db", "desktop.ini")

@@ -10,7 +10,6 @@ import sys
 from typing import NamedTuple, NoReturn
 
 from garment import find_garment
-from inputs import is_clutter
 import numpy as np
 from PIL import Image, ImageFilter, ImageOps, UnidentifiedImageError
 
@@ -18,6 +17,7 @@ SIZE = (28, 28)  # pixels
 SMALL = (140, 140)  # what a picture is reduced to first
 BLACK = 5  # the lightest black: JPEG has no exact one
 MOST = 150_000_000  # pixels of a picture in memory, at four bytes each
+CLUTTER = ("Thumbs.db", "desktop.ini")  # left behind by file managers
 Image.MAX_IMAGE_PIXELS = None  # which would refuse large pictures before they are read in small
 
 
@@ -38,7 +38,7 @@ def find_pictures(folder: Path) -> list[Path]:
         if links := [name for name in folders if Path(parent, name).is_symlink()]:
             name = printable(Path(parent, links[0]))
             sys.exit(f"{name}: a link to a folder, which is not followed; put its pictures in its place")
-        found += [Path(parent, name) for name in files if not is_clutter(name)]
+        found += [Path(parent, name) for name in files if not name.startswith(".") and name not in CLUTTER]
     return sorted(found)
 
 
