@@ -14,14 +14,11 @@ import sys
 import tomllib
 from typing import Any
 
-from packaging.requirements import Requirement
-import yaml
-
 PROJECT = Path(__file__).parent.parent
 STAGE = os.environ.get("DVC_STAGE", "").split(":")[-1].split("@")[0]  # of ../dvc.yaml:export@onnx, export
-UNREADABLE = (AttributeError, LookupError, OSError, TypeError, ValueError, yaml.YAMLError)  # half edited, perhaps
+UNREADABLE = (AttributeError, LookupError, OSError, TypeError, ValueError)  # a file is half edited, perhaps
 
-before: dict[str, object] = {}
+before: dict[str, Any] = {}
 
 
 def begin() -> None:
@@ -29,9 +26,10 @@ def begin() -> None:
     if not STAGE:
         return
     try:
-        check_packages(read_values("pyproject.toml") or {})
+        now = states()
+        check_packages(now.get("pyproject.toml") or {})
         if os.environ.get("RANK", "0") == "0":  # torchrun's other processes read the same
-            before.update(states())
+            before.update(now)
     except UNREADABLE as error:
         sys.exit(f"{STAGE}: {error}")
 
@@ -48,6 +46,8 @@ def check_inputs() -> None:
 
 def check_packages(groups: dict[str, list[Any]]) -> None:
     """End with a line if a package in the lists of pyproject.toml is not installed in the version asked for there."""
+    from packaging.requirements import Requirement  # here, as is yaml, because the tools start without them
+
     for wanted in (Requirement(each) for group in groups.values() for each in group if isinstance(each, str)):
         try:
             installed = version(wanted.name)
@@ -60,7 +60,7 @@ def check_packages(groups: dict[str, list[Any]]) -> None:
             )
 
 
-def states() -> dict[str, object]:
+def states() -> dict[str, Any]:
     """The state of each of the stage's `deps`, and of each file in its `params` the values that it names there."""
     deps, params = declared()
     return {name: state(PROJECT / name) for name in deps} | {file: read_values(file) for file in params}
@@ -82,15 +82,23 @@ def read_values(file: str) -> dict[str, Any] | None:
     """The values at the keys that the stage reads in the file; nothing if they cannot be read."""
     _, params = declared()
     try:
-        return {key: reduce(getitem, key.split("."), load(file)) for key in params.get(file, [])}
+        content = load(file)
+        return {key: reduce(getitem, key.split("."), content) for key in params[file]}
     except UNREADABLE:
         return None
 
 
 def load(file: str) -> Any:
-    """What a file of YAML or TOML holds."""
+    """What a file of YAML or TOML holds; a ValueError if it is neither."""
+    import yaml
+
     content = (PROJECT / file).read_bytes()
-    return tomllib.loads(content.decode()) if file.endswith(".toml") else yaml.load(content, yaml.CSafeLoader)
+    if file.endswith(".toml"):
+        return tomllib.loads(content.decode())
+    try:
+        return yaml.load(content, yaml.CSafeLoader)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{file}: {error}") from error
 
 
 def state(path: Path) -> object:

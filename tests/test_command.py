@@ -145,7 +145,7 @@ def test_a_stage_without_its_arguments_names_the_command_that_gives_them(stage: 
 def test_a_python_without_the_packages_says_so(script: str) -> None:
     done = subprocess.run([sys.executable, "-S", ROOT / script], capture_output=True, text=True)
     assert done.returncode == 1
-    assert done.stderr.startswith("No module named 'packaging' in ") and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("No module named 'cyclopts' in ") and done.stderr.count("\n") == 1
     assert "`. .venv/bin/activate`" in done.stderr
 
 
