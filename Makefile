@@ -10,8 +10,8 @@ help:
 # DVC cannot read a dvc.lock that is torn, because a kill or a full disk hit while it was written, or has conflict markers:
 # then the one in git is taken, or it is made anew.
 repro: .venv/installed  ## runs download, train, evaluate and predict, as far as they are not up to date
-	@test -z "$$(git ls-files --others --modified dvc.lock)" || .venv/bin/python tools/check.py --lock || \
-		{ test $$? = 3 && { git checkout -- dvc.lock || rm dvc.lock; }; }
+	@changed="$$(git ls-files --others --modified dvc.lock)" && test -z "$$changed" || \
+		.venv/bin/python tools/check.py --lock || { test $$? = 3 && { git checkout -- dvc.lock || rm dvc.lock; }; }
 	.venv/bin/dvc repro
 
 $(RECIPES): .venv/installed  ## runs that recipe as an experiment; OPTIONS="-S train.seed=1" changes a value, SEEDS=3 runs three seeds

@@ -100,7 +100,8 @@ def run(function: Callable[..., None], required: bool | None = None, **settings:
         flags = {name for each in app.assemble_argument_collection() if each.hint is bool for name in each.names}
         keys = [key for key, value in pairwise(sys.argv) if key in flags and value in unused]
         expected = f"{' and '.join(keys)} is true or false" if keys else "a section has keys and values"
-        sys.exit(f"{function.__name__}: {expected}, not {', '.join(unused)} (see params.yaml)")
+        hint = "(see params.yaml, and `parsing` in .dvc/config)"
+        sys.exit(f"{function.__name__}: {expected}, not {', '.join(unused)} {hint}")
     except MissingArgumentError as error:
         hint = "the stages are run by `dvc repro`" if required is None else "see --help"
         sys.exit(f"{function.__name__}: {_missing(function, error) or f'{error} ({hint})'}")

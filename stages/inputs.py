@@ -1,9 +1,10 @@
 """Ends a stage where DVC would record what was not so: an input changed meanwhile, or a package has another version.
 
-DVC looks at a stage's inputs when it has ended: https://github.com/treeverse/dvc/issues/11058. Of packages it knows
-what pyproject.toml asks for, not what is installed.
+DVC makes the command of each stage when it starts, and looks at a stage's inputs when that has ended:
+https://github.com/treeverse/dvc/issues/11058. Of packages it knows what pyproject.toml asks for, not what is installed.
 """
 
+from collections.abc import Iterator
 from functools import cache, reduce
 import hashlib
 from importlib.metadata import PackageNotFoundError, version
@@ -28,25 +29,47 @@ def begin() -> None:
     try:
         now = states()
         check_packages(now.get("pyproject.toml") or {})
-        if os.environ.get("RANK", "0") == "0":  # torchrun's other processes read the same
-            before.update(now)
+        if "TORCHELASTIC_RUN_ID" not in os.environ or os.environ["RANK"] == "0":
+            before.update(now)  # torchrun's other processes read the same
     except UNREADABLE as error:
         sys.exit(f"{STAGE}: {error}")
 
 
 def check_inputs() -> None:
-    """End with a line if something that the stage reads is not as it was when the stage began."""
+    """End with a line if something that the stage reads is not as it was when the stage began, or its command made."""
     now = states() if before else {}
-    if changed := [name for name in before if now[name] != before[name]]:
+    changed = [name for name in before if now[name] != before[name]]
+    if not (changed or in_command(now.get("params.yaml") or {})):
+        changed = ["params.yaml"]
+    if changed:
         sys.exit(
             f"{STAGE}: {', '.join(changed)} changed while it ran, and DVC would record the new content as read: "
             "run again. With exactly the old content back, a training goes on from its last epoch."
         )
 
 
+def in_command(values: dict[str, Any]) -> bool:
+    """Whether the sections are as in this process's command line, which may also have options of no section."""
+    sections = [section for section in values.values() if isinstance(section, dict)]
+    rest = "\0".join([*sys.argv, ""])
+    for section in sections:
+        rest = rest.replace("\0".join(["", *options(section), ""]), "\0", 1)
+    return not any(f"\0--{name}\0" in rest for section in sections for key in section for name in (key, f"no-{key}"))
+
+
+def options(section: dict[str, Any]) -> Iterator[str]:
+    """What DVC makes of a section, with the settings of `parsing` in .dvc/config."""
+    for key, value in section.items():
+        if isinstance(value, bool):
+            yield f"--{key}" if value else f"--no-{key}"
+        else:
+            for each in value if isinstance(value, list) else [value]:
+                yield from (f"--{key}", str(each))
+
+
 def check_packages(groups: dict[str, list[Any]]) -> None:
     """End with a line if a package in the lists of pyproject.toml is not installed in the version asked for there."""
-    from packaging.requirements import Requirement  # here, as is yaml, because the tools start without them
+    from packaging.requirements import Requirement  # here, as is ruamel, because the tools start without them
 
     for wanted in (Requirement(each) for group in groups.values() for each in group if isinstance(each, str)):
         try:
@@ -90,14 +113,14 @@ def read_values(file: str) -> dict[str, Any] | None:
 
 def load(file: str) -> Any:
     """What a file of YAML or TOML holds; a ValueError if it is neither."""
-    import yaml
+    from ruamel.yaml import YAML, YAMLError  # as DVC does, to which No is a string and 1e-3 a number
 
     content = (PROJECT / file).read_bytes()
     if file.endswith(".toml"):
         return tomllib.loads(content.decode())
     try:
-        return yaml.load(content, yaml.CSafeLoader)
-    except yaml.YAMLError as error:
+        return YAML(typ="safe").load(content)
+    except YAMLError as error:
         raise ValueError(f"{file}: {error}") from error
 
 

@@ -77,7 +77,7 @@ distributions = cache(packages_distributions)  # of each module that is installe
 def packages(file: Path) -> set[str]:
     """The packages that the script's modules import."""
     found = imports(file) & distributions().keys() - sys.stdlib_module_names
-    return {distributions()[name][0].lower().replace("_", "-") for name in found}
+    return {re.sub("[_.]", "-", min(distributions()[name])).lower() for name in found}
 
 
 def pins(stage: str) -> set[str]:

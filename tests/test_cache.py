@@ -205,6 +205,40 @@ def test_code_that_changes_before_its_digest_is_taken_ends_the_run_and_leaves_no
     assert not (workspace.path / ".dvc" / "tmp" / "checkpoint").exists()
 
 
+def test_a_value_that_changes_before_its_stage_begins_does_not_count_as_read(fresh: Workspace, tmp_path: Path) -> None:
+    """Because DVC has made the commands of all stages when it started."""
+    workspace = fresh.copy(tmp_path / "clone")
+    workspace.environment["RANK"] = "1"  # which a cluster may set, and which is not torchrun's
+    moment = Moment("train", "os.rename", "tmp/checkpoint.tmp", 2, "SIGSTOP", "self")
+    status, printed = changed(workspace, moment, lambda: workspace.set(labels={"classes": list("ABCDEFGHIJ")}))
+    assert status != 0
+    assert "evaluate: params.yaml changed while it ran" in printed
+    assert ran(workspace.run("dvc", "repro")) == ["evaluate", "predict"]
+    assert "J" in (workspace.path / "classes.csv").read_text()
+
+
+@pytest.mark.parametrize(
+    ("values", "good"),
+    [
+        ({"train": {"seed": 0, "rate": 0.001, "flip": False}, "labels": {"classes": ["No", "5", "a b"]}}, True),
+        ({"labels": {"classes": ["No", 5, "a b"]}, "other": {"index": 0}}, True),  # and what another option says
+        ({"train.seed": 1}, True),  # which a command may give another name
+        ({}, True),
+        ({"train": {"seed": 1, "rate": 0.001, "flip": False}}, False),
+        ({"train": {"seed": 0, "rate": 0.001, "flip": True}}, False),
+        ({"train": {"seed": 0, "rate": 0.001, "flip": False, "shift": 0}}, False),
+        ({"labels": {"classes": ["No", "5"]}}, False),
+        ({"labels": {"classes": ["5", "No", "a b"]}}, False),
+    ],
+)
+def test_the_values_of_a_command_are_those_of_its_sections(
+    values: dict[str, Any], good: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sections = ["--seed", "0", "--rate", "0.001", "--no-flip", "--classes", "No", "--classes", "5", "--classes"]
+    monkeypatch.setattr("sys.argv", ["stages/train.py", "data", *sections, "a b", "--more", "--epochs", "7"])
+    assert inputs.in_command(values) is good
+
+
 def test_a_stage_goes_on_when_what_it_does_not_read_changes(fresh: Workspace, tmp_path: Path) -> None:
     """Such as a section of params.yaml that others read, and a file that is as it was when the stage ends."""
     workspace = fresh.copy(tmp_path / "clone")

@@ -1,6 +1,8 @@
 """A run that is killed, wherever, needs no clean-up: the next one resumes and ends with the same bytes."""
 
+import os
 from pathlib import Path
+import shutil
 import subprocess
 
 from check import is_whole
@@ -79,6 +81,19 @@ def test_make_repro_repairs_a_torn_lock(workspace: Workspace, finished: Workspac
     for end in (0, *(int(part * len(whole)) for part in (0.2, 0.6, 0.9)), whole.index("size: 1") + len("size: 1")):
         lock.write_text(whole[:end])
         assert not is_whole(lock)
+    assert ran(workspace.run("make", "repro")) == []
+    assert results(workspace) == results(finished)
+
+
+def test_make_repro_makes_a_torn_lock_anew_where_git_does_not_work(
+    workspace: Workspace, finished: Workspace, tmp_path: Path
+) -> None:
+    """As in a folder of another user, of which git wants to know that it is safe."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "git").symlink_to(shutil.which("false") or "")
+    workspace.environment["PATH"] = f"{tmp_path}/bin:{os.environ['PATH']}"
+    lock = workspace.path / "dvc.lock"
+    lock.write_bytes(lock.read_bytes()[:-100])
     assert ran(workspace.run("make", "repro")) == []
     assert results(workspace) == results(finished)
 

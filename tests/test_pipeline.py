@@ -12,7 +12,7 @@ from inspect import Parameter
 from pathlib import Path
 import re
 
-from dvc.utils.serialize import modify_yaml
+from dvc.utils.hydra import apply_overrides
 from project import (
     ALL,
     PARAMS,
@@ -121,7 +121,7 @@ def test_a_stage_depends_on_the_versions_of_the_packages_it_imports(stage: str) 
         assert (name in pins(stage)) is reads, (
             f"`params` of {stage} lacks `pyproject.toml: [{name}]`, or need not have it"
         )
-    changes_nothing = {"cyclopts", "fsspec", "packaging", "pyyaml", "tqdm"}
+    changes_nothing = {"cyclopts", "fsspec", "packaging", "ruamel-yaml", "tqdm"}
     assert imported - set().union(*map(pinned, lists)) <= changes_nothing
 
 
@@ -152,8 +152,7 @@ def test_the_comments_survive_a_value_set_by_dvc(tmp_path: Path) -> None:
     text = re.sub(r"(?m)^  train: .*?(?=  # )", "  train: python", (ROOT / "params.yaml").read_text())
     text = re.sub(r"(?m)^  seed: \d+", "  seed: 0", text)
     (tmp_path / "params.yaml").write_text(text)
-    with modify_yaml(tmp_path / "params.yaml") as params:
-        params["train"]["seed"] = 1
+    apply_overrides(tmp_path / "params.yaml", ["train.seed=1"])  # as `dvc exp run -S` does
     assert (tmp_path / "params.yaml").read_text() == text.replace("  seed: 0", "  seed: 1")
 
 

@@ -216,7 +216,7 @@ def test_a_wrong_option_of_classify_is_named(option: str, error: str, pictures: 
 def test_a_params_yaml_that_classify_cannot_read_is_named_with_its_line(workspace: Workspace) -> None:
     (workspace.path / "params.yaml").write_text("model:\n  network: mlp: cnn\n")
     printed = workspace.run("python", "tools/classify.py", "model.pth", "data/pictures", ok=False)
-    assert printed.startswith(f"classify: {workspace.path}/params.yaml: mapping values are not allowed here")
+    assert printed.startswith(f"classify: {workspace.path}/params.yaml: mapping values are not allowed")
     assert "line 2" in printed
     assert printed.count("\n") == 1
 

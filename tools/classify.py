@@ -22,7 +22,7 @@ from infer import Infer, Labels, average_logits, load
 from model import Model
 from pictures import find_pictures, read_pictures
 from predict import Top, describe, rank_classes, to_tensor
-import yaml
+from ruamel.yaml import YAML, YAMLError
 
 PARAMS = Path(__file__).parent.parent / "params.yaml"
 SECTIONS = ("predict", "infer", "labels", "model", "compute")  # what the options are filled from
@@ -76,8 +76,8 @@ class Help(DefaultFormatter):
 def main() -> None:
     """Run `classify` with the command line, and the values of params.yaml for what is left out there."""
     try:
-        params = yaml.safe_load(PARAMS.read_bytes())
-    except (OSError, yaml.YAMLError) as error:
+        params = YAML(typ="safe").load(PARAMS.read_bytes())
+    except (OSError, YAMLError) as error:
         sys.exit(f"classify: {PARAMS}: {' '.join(str(error).split())}")
     values = [Dict(params or {}, root_keys=[name], allow_unknown=True, use_commands_as_keys=False) for name in SECTIONS]
     run(classify, required=False, config=values, help_formatter=Help())

@@ -8,6 +8,7 @@ import base64
 from contextlib import suppress
 import csv
 import json
+import os
 from pathlib import Path
 import re
 import subprocess
@@ -18,6 +19,7 @@ from typing import Any
 import cyclopts
 from dvc.api import read
 from dvc.exceptions import DvcException
+from dvc.repo import Repo
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from scipy.stats import binomtest
 import vl_convert
@@ -39,10 +41,12 @@ LEFT_OUT = "Left out, because only another cache has it (`dvc fetch --all-commit
 
 def report(base: str = "main", /) -> None:
     """Write report.html, which compares the workspace with the commit `base`."""
+    os.chdir(Repo.find_root())
     metrics = compare(dvc("metrics", "diff", base, "--all"))
     values = compare(dvc("params", "diff", base, "--all"))
     results = ("dvc.lock", "metrics.json", "params.yaml", "pyproject.toml")
-    same = not subprocess.run(["git", "diff", "--quiet", base, "--", *results]).returncode
+    commit = Repo().scm.resolve_rev(base)  # as DVC does, also where only origin has the branch
+    same = not subprocess.run(["git", "diff", "--quiet", commit, "--", *results]).returncode
     with TemporaryDirectory() as folder:
         plots = dvc("plots", *(["show"] if same else ["diff", base]), "--out", folder)
         drawn = [(name, plot) for name, parts in plots["data"].items() for plot in parts]

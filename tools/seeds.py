@@ -4,6 +4,7 @@ python tools/seeds.py 3                             # the values of params.yaml 
 python tools/seeds.py 5 -S train.learning_rate=0.01
 """
 
+import os
 from pathlib import Path
 from signal import SIGINT
 from statistics import mean, stdev
@@ -35,6 +36,7 @@ def seeds(
     value
         Another value for these runs: section.key=value.
     """
+    os.chdir(Repo.find_root())
     if any(each.startswith("train.seed=") for each in value):
         sys.exit("seeds: train.seed is what differs between the runs; leave it out")
     try:
