@@ -4,7 +4,6 @@ DVC makes the command of each stage when it starts, and looks at a stage's input
 https://github.com/treeverse/dvc/issues/11058. Of packages it knows what pyproject.toml asks for, not what is installed.
 """
 
-from collections.abc import Iterator
 from functools import cache, reduce
 import hashlib
 from importlib.metadata import PackageNotFoundError, version
@@ -49,22 +48,19 @@ def check_inputs() -> None:
 
 
 def in_command(values: dict[str, Any]) -> bool:
-    """Whether the sections are as in this process's command line, which may also have options of no section."""
-    sections = [section for section in values.values() if isinstance(section, dict)]
+    """Whether this process's command line has the values of the sections, as far as it has their options."""
+    pairs = [pair for section in values.values() if isinstance(section, dict) for pair in section.items()]
     rest = "\0".join([*sys.argv, ""])
-    for section in sections:
-        rest = rest.replace("\0".join(["", *options(section), ""]), "\0", 1)
-    return not any(f"\0--{name}\0" in rest for section in sections for key in section for name in (key, f"no-{key}"))
+    for key, value in pairs:
+        rest = rest.replace("\0".join(["", *option(key, value), ""]), "\0", 1)
+    return not any(f"\0--{name}\0" in rest for key, _ in pairs for name in (key, f"no-{key}"))
 
 
-def options(section: dict[str, Any]) -> Iterator[str]:
-    """What DVC makes of a section, with the settings of `parsing` in .dvc/config."""
-    for key, value in section.items():
-        if isinstance(value, bool):
-            yield f"--{key}" if value else f"--no-{key}"
-        else:
-            for each in value if isinstance(value, list) else [value]:
-                yield from (f"--{key}", str(each))
+def option(key: str, value: object) -> list[str]:
+    """What DVC makes of a value in a section, with the settings of `parsing` in .dvc/config."""
+    if isinstance(value, bool):
+        return [f"--{key}" if value else f"--no-{key}"]
+    return [word for each in (value if isinstance(value, list) else [value]) for word in (f"--{key}", str(each))]
 
 
 def check_packages(groups: dict[str, list[Any]]) -> None:

@@ -221,14 +221,15 @@ def test_a_value_that_changes_before_its_stage_begins_does_not_count_as_read(fre
     ("values", "good"),
     [
         ({"train": {"seed": 0, "rate": 0.001, "flip": False}, "labels": {"classes": ["No", "5", "a b"]}}, True),
-        ({"labels": {"classes": ["No", 5, "a b"]}, "other": {"index": 0}}, True),  # and what another option says
+        ({"labels": {"classes": ["No", 5, "a b"]}, "other": {"index": 0, "epochs": 7}}, True),
         ({"train.seed": 1}, True),  # which a command may give another name
         ({}, True),
         ({"train": {"seed": 1, "rate": 0.001, "flip": False}}, False),
         ({"train": {"seed": 0, "rate": 0.001, "flip": True}}, False),
-        ({"train": {"seed": 0, "rate": 0.001, "flip": False, "shift": 0}}, False),
+        ({"train": {"seed": 0, "rate": 0.01, "flip": False}}, False),
         ({"labels": {"classes": ["No", "5"]}}, False),
         ({"labels": {"classes": ["5", "No", "a b"]}}, False),
+        ({"other": {"index": 0, "epochs": 8}}, False),
     ],
 )
 def test_the_values_of_a_command_are_those_of_its_sections(
