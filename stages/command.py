@@ -99,9 +99,9 @@ def run(function: Callable[..., None], required: bool | None = None, **settings:
         unused = error.unused_tokens or []
         flags = {name for each in app.assemble_argument_collection() if each.hint is bool for name in each.names}
         keys = [key for key, value in pairwise(sys.argv) if key in flags and value in unused]
-        expected = f"{' and '.join(keys)} is true or false" if keys else "a section has keys and values"
-        hint = "(see params.yaml, and `parsing` in .dvc/config)"
-        sys.exit(f"{function.__name__}: {expected}, not {', '.join(unused)} {hint}")
+        listed = "a section has keys and values (or .dvc/config lacks `parsing`)"
+        expected = f"{' and '.join(keys)} is true or false" if keys else listed
+        sys.exit(f"{function.__name__}: {expected}, not {', '.join(unused)} (see params.yaml)")
     except MissingArgumentError as error:
         hint = "the stages are run by `dvc repro`" if required is None else "see --help"
         sys.exit(f"{function.__name__}: {_missing(function, error) or f'{error} ({hint})'}")
