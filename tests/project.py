@@ -37,7 +37,7 @@ for option in RECIPES["tutorial"]:
     section, key, value = re.split("[.=]", option.removeprefix("--set-param="), maxsplit=2)
     TUTORIAL.setdefault(section, {})[key] = PARAMS[section][key] = yaml.safe_load(value)
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-CHECK = (sys.executable, str(ROOT / "tools" / "check.py"))
+CHECK = (sys.executable, "tools/check.py")
 
 
 def script(stage: str) -> Path:

@@ -41,7 +41,7 @@ LEFT_OUT = "Left out, because only another cache has it (`dvc fetch --all-commit
 
 def report(base: str = "main", /) -> None:
     """Write report.html, which compares the workspace with the commit `base`."""
-    os.chdir(Repo.find_root())
+    os.chdir(Path(__file__).parent.parent)
     metrics = compare(dvc("metrics", "diff", base, "--all"))
     values = compare(dvc("params", "diff", base, "--all"))
     results = ("dvc.lock", "metrics.json", "params.yaml", "pyproject.toml")

@@ -36,7 +36,7 @@ def seeds(
     value
         Another value for these runs: section.key=value.
     """
-    os.chdir(Repo.find_root())
+    os.chdir(Path(__file__).parent.parent)
     if any(each.startswith("train.seed=") for each in value):
         sys.exit("seeds: train.seed is what differs between the runs; leave it out")
     try:
