@@ -3,7 +3,7 @@
 Alternatives take turns in one run, because machines are noisy; a ratio is the median over the turns, with its range.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import contextlib
 import gzip
 import os
@@ -125,7 +125,7 @@ def measured(command: list[str | Path], folder: Path) -> tuple[float, float]:
     return float(seconds), float(memory) / 1024
 
 
-def compare(one: str, times: list[float], other: str, other_times: list[float]) -> None:
+def compare(one: str, times: Sequence[float], other: str, other_times: Sequence[float]) -> None:
     """A row of the table of two alternatives that took turns."""
     ratio = [seconds / others for seconds, others in zip(times, other_times, strict=True)]
     print(f"| {one} | {median(times):.2f} s | {other} | {median(other_times):.2f} s ", end="")
@@ -212,21 +212,13 @@ def bench_convolutions(turns: int) -> None:
     step()
     for hook in hooks:
         hook.remove()
-    times = [(timed(step), timed(convolutions)) for _ in range(5 * turns)]
-    compare(
-        "forward and backward of best",
-        [one for one, _ in times],
-        "its convolutions alone",
-        [two for _, two in times],
-    )
+    steps, alone = zip(*[(timed(step), timed(convolutions)) for _ in range(5 * turns)], strict=True)
+    compare("forward and backward of best", steps, "its convolutions alone", alone)
     with torch.profiler.profile() as profile:
         seconds = timed(step)
     kernels = sum(event.self_cpu_time_total for event in profile.key_averages() if event.key.startswith("aten::")) / 1e6
-    speed = 256 / median(one for one, _ in times)
-    share = 1 - kernels / seconds
-    print(
-        f"\n`best` takes {speed:.0f} images/s forward and backward, with {share:.3f} of the time outside the kernels."
-    )
+    print(f"\n`best` takes {256 / median(steps):.0f} images/s forward and backward, ", end="")
+    print(f"with {1 - kernels / seconds:.3f} of the time outside the kernels.")
 
 
 def bench_commands(project: Path, turns: int) -> None:

@@ -43,7 +43,7 @@ def recipe(name: str, /, *values: str, seeds: int = 3, held_out: int = 0) -> Non
         csv.writer(file, lineterminator="\n").writerow(row)
     draw(RESULTS)
     run, _, average, deviation, weights, seconds = row
-    print(f"| {run} | {average}{deviation and f' ± {deviation}'} | {weights:,} | {seconds} s |")
+    print(f"| {run} | {' ± '.join(filter(None, (average, deviation)))} | {weights:,} | {seconds} s |")
 
 
 def measure(name: str, values: tuple[str, ...], seeds: int, held_out: int) -> tuple[str, str, str, str, int, int]:

@@ -25,13 +25,13 @@ def fingerprint(values: Iterable[object], data: Iterable[Path]) -> bytes:
     return digest.digest()
 
 
-def save(file: Path, run: bytes, parts: list[Any], history: list[dict[str, float]]) -> None:
-    """Keep the states of the parts of the run with the fingerprint `run`, and its results of each epoch.
+def save(file: Path, fingerprint: bytes, parts: list[Any], history: list[dict[str, float]]) -> None:
+    """Keep the states of the run's parts, and its results of each epoch.
 
-    One digest guards both whom it is for and its bytes.
+    The digest is of its fingerprint, too: what another run has saved fails it as what is damaged does.
     """
     payload = serialize({"parts": [part.state_dict() for part in parts], "history": history})
-    write(file, hashlib.sha256(run + payload).digest() + payload)
+    write(file, hashlib.sha256(fingerprint + payload).digest() + payload)
 
 
 def serialize(state: dict[str, Any]) -> bytes:
@@ -41,7 +41,7 @@ def serialize(state: dict[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
-def resume(file: Path, run: bytes, parts: list[Any]) -> list[dict[str, float]]:
+def resume(file: Path, fingerprint: bytes, parts: list[Any]) -> list[dict[str, float]]:
     """Load what was saved for the run into its parts; returns its results, which are empty if nothing whole was saved.
 
     Processes that train together resume from what the first one reads.
@@ -49,7 +49,7 @@ def resume(file: Path, run: bytes, parts: list[Any]) -> list[dict[str, float]]:
     rank, _ = ranks()
     content = file.read_bytes() if rank == 0 and file.exists() else b""
     digest, payload = content[:32], content[32:]
-    is_whole = hashlib.sha256(run + payload).digest() == digest
+    is_whole = hashlib.sha256(fingerprint + payload).digest() == digest
     states = [torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True) if is_whole else None]
     if dist.is_initialized():
         dist.broadcast_object_list(states)

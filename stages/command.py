@@ -73,6 +73,31 @@ def run(function: Callable[..., None], required: bool | None = None, **settings:
 
     The `settings` are of cyclopts' `App`. With `required=False` a `config` among them supplies what is left out.
     """
+    _set_up_process()
+    app = App(
+        default_command=function,
+        default_parameter=Parameter(name_transform=str, required=required),
+        version_flags=(),
+        suppress_keyboard_interrupt=False,
+        result_action="return_none",
+        **settings,
+    )
+    try:
+        app(sys.argv[1:], print_error=False, exit_on_error=False)
+        check_inputs()
+    except UnusedCliTokensError as error:
+        sys.exit(f"{function.__name__}: {_unused(app, error.unused_tokens or [])} (see params.yaml)")
+    except MissingArgumentError as error:
+        hint = "the stages are run by `dvc repro`" if required is None else "see --help"
+        sys.exit(f"{function.__name__}: {_missing(function, error) or f'{error} ({hint})'}")
+    except CycloptsError as error:
+        hint = "params.yaml" if required is None else "--help and params.yaml"
+        sys.exit(f"{function.__name__}: {error} (see {hint})")
+    except OSError as error:
+        sys.exit(f"{function.__name__}: {error}")
+
+
+def _set_up_process() -> None:
     if "DVC_STAGE" in os.environ:
         _end_with_parent()
     # Searching PyTorch's modules for garbage costs a stage 0.3 s to 0.9 s, and they live to the end: exclude what is
@@ -83,33 +108,14 @@ def run(function: Callable[..., None], required: bool | None = None, **settings:
     if isinstance(sys.stdout, TextIOWrapper):
         # A log is up to date while the stage runs, and no name of a class or a file stops it.
         sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
-    defaults = Parameter(name_transform=str, required=required)
-    app = App(
-        default_command=function,
-        default_parameter=defaults,
-        version_flags=(),
-        suppress_keyboard_interrupt=False,
-        result_action="return_none",
-        **settings,
-    )
-    try:
-        app(sys.argv[1:], print_error=False, exit_on_error=False)
-        check_inputs()
-    except UnusedCliTokensError as error:  # cyclopts names only the value: name the flag before it
-        unused = error.unused_tokens or []
-        flags = {name for each in app.assemble_argument_collection() if each.hint is bool for name in each.names}
-        keys = [key for key, value in pairwise(sys.argv) if key in flags and value in unused]
-        listed = "a section has keys and values (or .dvc/config lacks `parsing`)"
-        expected = f"{' and '.join(keys)} is true or false" if keys else listed
-        sys.exit(f"{function.__name__}: {expected}, not {', '.join(unused)} (see params.yaml)")
-    except MissingArgumentError as error:
-        hint = "the stages are run by `dvc repro`" if required is None else "see --help"
-        sys.exit(f"{function.__name__}: {_missing(function, error) or f'{error} ({hint})'}")
-    except CycloptsError as error:
-        hint = "params.yaml" if required is None else "--help and params.yaml"
-        sys.exit(f"{function.__name__}: {error} (see {hint})")
-    except OSError as error:
-        sys.exit(f"{function.__name__}: {error}")
+
+
+def _unused(app: App, words: list[str]) -> str:
+    """What is wrong with words of the command line that no option takes; cyclopts itself names them alone."""
+    flags = {name for each in app.assemble_argument_collection() if each.hint is bool for name in each.names}
+    if keys := [key for key, value in pairwise(sys.argv) if key in flags and value in words]:
+        return f"{' and '.join(keys)} is true or false, not {', '.join(words)}"
+    return f"a section has lines of `key: value` (or .dvc/config lacks `parsing`), not {', '.join(words)}"
 
 
 def _missing(function: Callable[..., None], error: MissingArgumentError) -> str:

@@ -52,8 +52,10 @@ def limit_kernels(compute: Compute, device: torch.device) -> None:
         sys.exit("OMP_DYNAMIC is set, which overrides `compute.threads`; unset it")
     if os.environ.get("OMP_MAX_ACTIVE_LEVELS") == "0":
         sys.exit("OMP_MAX_ACTIVE_LEVELS is 0, which overrides `compute.threads`; unset it")
-    for name in [name for name in os.environ if name.startswith(("ATEN_", "DNNL_", "MKL_", "ONEDNN_"))]:
+    for name in [name for name in os.environ if name.startswith(("ATEN_", "DNNL_", "MKL_", "NVIDIA_TF32_", "ONEDNN_"))]:
         del os.environ[name]
+    torch.set_float32_matmul_precision("highest")  # fp32, and not the TF32 of GPUs, which drops 13 of its bits
+    torch.backends.cudnn.allow_tf32 = False  # the same for convolutions, where TF32 is the default
     if is_portable(compute, device):
         os.environ.update(PORTABLE)
     elif compute.kernels == "portable":

@@ -8,7 +8,7 @@ import subprocess
 def unpack(package: str, scratch: Path, timeout: int) -> Path:
     """The root of the unpacked Debian package, fetched without root and without touching the system's lists.
 
-    Empties `scratch` first. Each of three commands may take 30 times `timeout` seconds: apt has no limit by megabytes.
+    Empties `scratch` first. Each of three commands may take 30 times `timeout` seconds: apt notices no slow download.
     """
     if not shutil.which("apt-get"):
         raise OSError("apt-get is not installed; it comes with Debian and systems made from it")

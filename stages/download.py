@@ -67,7 +67,7 @@ def download(manifest: Path, dataset: Path, scratch: Path, /, *, download: Downl
 
 def read_manifest(manifest: Path) -> dict[str, str]:
     """Name → SHA-256 in hex."""
-    text = manifest.read_bytes().decode(errors="replace")
+    text = manifest.read_text(encoding="utf-8", errors="replace")
     lines = [re.fullmatch(r"([0-9a-fA-F]{64}) [ *](\w[\w.-]*)", line) for line in text.splitlines()]
     if not lines or not all(lines):
         sys.exit(f"{manifest}: not the output of `sha256sum FILE …` in UTF-8, lines of a digest and a file name")

@@ -51,7 +51,7 @@ def evaluate(
     write_csv(classes_file, [("class", "precision", "recall", "f1"), *score_classes(names, targets, predicted)])
     answers = [(names[target], names[guess]) for target, guess in zip(targets, predicted, strict=True)]
     write_csv(confusion_file, [("actual", "predicted"), *answers])
-    write_csv(reliability_file, [("confidence", "accuracy", "images"), *(map(str, values) for values in bins)])
+    write_csv(reliability_file, [("confidence", "accuracy", "images"), *bins])
 
     wrong = (~right).nonzero()[:, 0]
     mistakes = wrong[confidences[wrong].argsort(descending=True, stable=True)][:24]

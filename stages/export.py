@@ -91,7 +91,7 @@ def markdown(rows: list[list[str]]) -> str:
 
 def escape(text: str) -> str:
     """The text as Markdown shows it as it is."""
-    return re.sub(r"([\\|<*`])", r"\\\1", text)
+    return re.sub(r"([\\|<*`~&[\]]|\b_|_\b)", r"\\\1", text)  # an _ within a word is one
 
 
 class Classifier(nn.Module):

@@ -19,7 +19,7 @@ def write(path: Path, content: bytes) -> None:
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
-def write_csv(path: Path, rows: Iterable[Iterable[str]]) -> None:
+def write_csv(path: Path, rows: Iterable[Iterable[object]]) -> None:
     """Write `rows`, the first of them the header, as `write` does."""
     table = io.StringIO()
     csv.writer(table, lineterminator="\n").writerows(rows)

@@ -5,11 +5,10 @@ from scipy import ndimage
 
 
 def find_garment(pixels: np.ndarray) -> tuple[np.ndarray, str]:
-    """How bright each of the RGB pixels, float32 [H, W, 3] up to 255, is in the dataset's kind of image; and a warning.
+    """The RGB pixels, float32 [H, W, 3] up to 255, as a bright garment on black, uint8 [H, W]; and a warning.
 
-    In uint8 [H, W], a pixel is as bright as its colour is far from the background's; black where that is near, and
-    outside the largest part that is left. The warning says why an answer is not to be trusted; it is empty where
-    nothing speaks against it.
+    A pixel is as bright as its colour is far from the background's; black where that is near, and outside the largest
+    part that is left. The warning says why an answer is not to be trusted; it is empty where nothing speaks against it.
     """
     distances, border = measure_distances(pixels)
     noise = np.median(distances[border])

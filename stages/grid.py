@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 import io
+from math import ceil
 from pathlib import Path
 
 from files import write
@@ -34,7 +35,7 @@ def fit(line: str, font: Font) -> str:
 def write_grid(file: Path, cells: Sequence[Image.Image]) -> None:
     """Write the cells as one PNG, in rows."""
     width, height = CELL
-    grid = Image.new("RGB", (COLUMNS * width, max(1, -(-len(cells) // COLUMNS)) * height))
+    grid = Image.new("RGB", (COLUMNS * width, max(1, ceil(len(cells) / COLUMNS)) * height))
     for number, cell in enumerate(cells):
         grid.paste(cell, (number % COLUMNS * width, number // COLUMNS * height))
     content = io.BytesIO()

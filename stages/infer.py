@@ -17,14 +17,14 @@ class Infer:
     test_time_shift: Annotated[int, number(gte=0, lte=27)]
 
 
-def _ten(_: type, names: list[str]) -> None:
+def _check_ten(_: type, names: list[str]) -> None:
     if len(set(names)) != 10 or len(names) != 10 or not all(names):
         raise ValueError("Expected ten distinct names, one for each label.")
 
 
 @section
 class Labels:
-    classes: Annotated[list[str], Parameter(validator=_ten, allow_leading_hyphen=True)]
+    classes: Annotated[list[str], Parameter(validator=_check_ten, allow_leading_hyphen=True)]
 
 
 def load(file: Path, model: Model) -> nn.Module:
@@ -35,9 +35,11 @@ def load(file: Path, model: Model) -> nn.Module:
         if any(weights[name].dtype != own.dtype for name, own in network.state_dict().items()):
             raise TypeError  # load_state_dict would convert them
         network.load_state_dict(weights)
-    except OSError as error:
-        reason = error.strerror or error
+    except FileNotFoundError as error:
+        reason = error.strerror
         sys.exit(f"{file}: {reason}; `dvc repro train` makes it, or `dvc pull {file}` fetches it if it was pushed")
+    except OSError:
+        raise  # it says what is wrong
     except Exception:  # a damaged pickle can raise any
         sys.exit(
             f"{file}: not the weights of {model.network} (hidden_size {model.hidden_size}, width {model.width}, "

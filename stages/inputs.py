@@ -1,4 +1,4 @@
-"""Ends a stage where DVC would record what was not so: an input changed meanwhile, or a package has another version.
+"""Ends a stage that DVC would record wrongly: an input changed while it ran, or a package has another version.
 
 DVC makes the command of each stage when it starts, and looks at a stage's inputs when that has ended:
 https://github.com/treeverse/dvc/issues/11058. Of packages it knows what pyproject.toml asks for, not what is installed.
@@ -36,9 +36,11 @@ def begin() -> None:
 
 def check_inputs() -> None:
     """End with a line if something that the stage reads is not as it was when the stage began, or its command made."""
-    now = states() if before else {}
+    if not before:
+        return
+    now = states()
     changed = [name for name in before if now[name] != before[name]]
-    if not (changed or in_command(now.get("params.yaml") or {})):
+    if not changed and not command_has(now.get("params.yaml") or {}):
         changed = ["params.yaml"]
     if changed:
         sys.exit(
@@ -47,8 +49,11 @@ def check_inputs() -> None:
         )
 
 
-def in_command(values: dict[str, Any]) -> bool:
-    """Whether this process's command line has the values of the sections, as far as it has their options."""
+def command_has(values: dict[str, Any]) -> bool:
+    """Whether each option of this process's command line has the value that its section has now.
+
+    Takes each value's option out of the command line; an option of the sections that is left has another value.
+    """
     pairs = [pair for section in values.values() if isinstance(section, dict) for pair in section.items()]
     rest = "\0".join([*sys.argv, ""])
     for key, value in pairs:
@@ -68,6 +73,8 @@ def check_packages(groups: dict[str, list[Any]]) -> None:
     from packaging.requirements import Requirement  # here, as is ruamel, because the tools start without them
 
     for wanted in (Requirement(each) for group in groups.values() for each in group if isinstance(each, str)):
+        if wanted.marker and not wanted.marker.evaluate():
+            continue
         try:
             installed = version(wanted.name)
         except PackageNotFoundError:

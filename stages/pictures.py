@@ -69,7 +69,8 @@ def read_picture(file: Path) -> Picture:
     """
     picture = open_picture(file)
     grey = np.asarray(picture.convert("L"))
-    if picture.size == SIZE and np.median(grey[[0, 0, -1, -1], [0, -1, 0, -1]]) <= BLACK:
+    corners = grey[[0, 0, -1, -1], [0, -1, 0, -1]]
+    if picture.size == SIZE and np.sort(corners)[1] <= BLACK:  # two of them, for a garment may reach into the others
         return Picture(grey, "")
     brightness, warning = find_garment(np.asarray(picture, np.float32))
     bright = Image.fromarray(brightness)
@@ -82,8 +83,8 @@ def read_picture(file: Path) -> Picture:
 def open_picture(file: Path) -> Image.Image:
     """The picture in RGB, upright, and so small that noise is averaged away.
 
-    What is transparent becomes white, or black where that is farther from what is not. Raises OSError, ValueError and,
-    for a damaged file, any error.
+    What is transparent becomes white, or black if the rest is light. Raises OSError, ValueError and, where the file is
+    damaged, any error.
     """
     if not S_ISREG(file.stat().st_mode):
         raise ValueError("not a regular file")
@@ -111,9 +112,9 @@ def open_picture(file: Path) -> Image.Image:
 
 
 def to_8_bits(picture: Image.Image) -> Image.Image:
-    """A grey picture of more bits in 8, where Pillow would clip.
+    """A grey picture of more than 8 bits in 8; Pillow's own conversion would clip it.
 
-    Its depth is the least of the usual ones that holds its values.
+    Its depth is the smallest of the usual ones that holds its values.
     """
     values = np.asarray(picture)
     least, most = min(0, int(values.min())), int(values.max())

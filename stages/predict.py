@@ -55,13 +55,13 @@ def predict(
     rankings = rank_classes(average_logits(network, inputs.to(device), infer), labels.classes, predict.top)
 
     print(f'Predicted: "{rankings[0][0][0]}", Actual: "{labels.classes[targets[predict.index]]}"')
-    rows = [("file", "rank", "class", "probability", "warning")]
+    rows: list[tuple[object, ...]] = [("file", "rank", "class", "probability", "warning")]
     cells: list[Image.Image] = []
     for (file, (image, warning)), ranking in zip(read.items(), rankings[1:], strict=True):
         name = file.relative_to(pictures)
         print(describe(name, ranking, warning))
         for position, (guess, share) in enumerate(ranking, start=1):
-            rows.append((name.as_posix(), str(position), guess, f"{share:.4f}", warning))
+            rows.append((name.as_posix(), position, guess, f"{share:.4f}", warning))
         if len(cells) < CELLS:
             guess, share = ranking[0]
             cells.append(draw_cell(open_picture(file), file.name))

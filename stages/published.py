@@ -28,8 +28,8 @@ Published = Literal[
 def build_published(name: Published) -> nn.Module:
     """The network with new weights: float images [N, 1, 28, 28] to logits [N, 10].
 
-    It sees them in the middle of 32x32 pixels, for some halve the size five times, and in three equal channels. The
-    names and shapes of its weights are torchvision's own.
+    They are padded to 32x32 pixels, because some networks halve the size five times, and repeated in three channels.
+    The names and shapes of the weights are torchvision's own.
     """
     from torchvision.models import get_model  # takes a second, which the other networks are spared
 

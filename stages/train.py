@@ -66,9 +66,7 @@ def train(
         print(f"Training in {train.precision}")
     fingerprint = checkpoint.fingerprint([train, model, compute, device], split_files(dataset, "train"))
     images, labels = (tensor.to(device) for tensor in read_split(dataset, "train"))
-    size = len(labels) - train.validation_size
-    if size < 1:
-        sys.exit(f"--validation_size {train.validation_size}: leaves none of the {len(labels)} images to train on")
+    size = training_size(len(labels), train)
     rank, processes = join_processes(fingerprint)  # 0 and 1 without torchrun
     check_inputs()  # so that the fingerprint is that of the code that was imported, and of the data that were read
     check_batches(size, train.batch_size, processes, least_batch(model))
@@ -106,6 +104,16 @@ def train(
         checkpoint_file.unlink()
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+def training_size(count: int, train: Train) -> int:
+    """How many of the `count` images are trained on; ends with a line if that is too few for the values."""
+    size = count - train.validation_size
+    if size < 1:
+        sys.exit(f"--validation_size {train.validation_size}: leaves none of the {count} images to train on")
+    if train.schedule == "one_cycle" and train.epochs == 1 and size <= train.batch_size:
+        sys.exit(f"--batch_size {train.batch_size}: one step, with which one_cycle learns nothing; lower it")
+    return size
 
 
 def build_optimizers(network: nn.Module, train: Train, steps: int) -> tuple[list[Optimizer], list[LRScheduler]]:
@@ -189,7 +197,7 @@ def validate(network: nn.Module, images: Tensor, labels: Tensor) -> dict[str, fl
 
 def write_history(curves_file: Path, training_file: Path, history: list[dict[str, float]]) -> None:
     """Write the results of every epoch for `dvc plots`, and those of the last one for `dvc exp show`."""
-    write_csv(curves_file, [history[0], *(map(str, results.values()) for results in history)])
+    write_csv(curves_file, [history[0].keys(), *(results.values() for results in history)])
     write_json(training_file, {name: value for name, value in history[-1].items() if isfinite(value)})
 
 

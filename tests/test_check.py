@@ -84,6 +84,11 @@ def test_a_changed_output_is_named_and_repaired(workspace: Workspace, finished: 
     assert results(workspace) == results(finished)
 
 
+def test_a_remote_that_is_not_there_is_not_called_sound(workspace: Workspace) -> None:
+    nowhere = workspace.path.parent / "dvc-store"
+    assert workspace.run(*CHECK, "--remote", ok=False) == f"check: nothing is stored in {nowhere}\n"
+
+
 def test_a_remote_whose_packages_are_missing_is_not_a_traceback(workspace: Workspace) -> None:
     workspace.run("dvc", "remote", "modify", "store", "url", "s3://bucket/store")
     python, script = CHECK

@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 import json
 import os
 from pathlib import Path
+import resource
 import shutil
+from statistics import median
 import subprocess
 import sys
 from typing import Any
@@ -64,7 +67,7 @@ def test_an_environment_that_overrides_the_number_of_threads_is_refused(
         set_up(replace(COMPUTE, threads=2))
 
 
-def test_an_environment_that_allows_the_number_of_threads_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_environment_that_allows_the_number_of_threads_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_DYNAMIC", "false")
     monkeypatch.setenv("OMP_THREAD_LIMIT", "64")
     limit_kernels(COMPUTE, torch.device("cpu"))
@@ -93,6 +96,37 @@ def test_an_accelerator_is_deterministic_and_more_processes_than_devices_are_ref
     with pytest.raises(SystemExit, match=r"launch\.train: more processes than this machine has devices, 1; lower"):
         set_up(replace(COMPUTE, device="cuda"))
     assert (deterministic, os.environ["CUBLAS_WORKSPACE_CONFIG"]) == ([True], ":4096:8")
+
+
+def test_fp32_has_all_its_bits_on_a_gpu_whatever_the_environment_says() -> None:
+    script = """
+import os
+from compute import Compute, set_up
+import torch
+set_up(Compute(device="cpu", threads=1, kernels="native"))
+print(torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32, "NVIDIA_TF32_OVERRIDE" in os.environ)
+"""
+    environment = os.environ | {"NVIDIA_TF32_OVERRIDE": "1", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1"}
+    printed = subprocess.check_output([sys.executable, "-c", script], cwd=ROOT / "stages", env=environment, text=True)
+    assert printed.splitlines()[-1] == "False False False"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="malloc of glibc")
+def test_memory_that_a_step_frees_serves_the_next_one() -> None:
+    set_up(replace(COMPUTE, threads=torch.get_num_threads()))
+    faults = []
+    for _ in range(11):
+        faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+        torch.ones(2**24)
+    assert median(after - before for before, after in pairwise(faults)) < 10
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="a GPU is here")
+def test_a_device_that_is_not_here_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="--device cuda: not on this machine; choose auto or cpu"):
+        set_up(replace(COMPUTE, device="cuda"))
+    assert set_up(replace(COMPUTE, device="auto")) == torch.device("cpu")
+    assert capsys.readouterr().out == "Using cpu device\n"
 
 
 def test_threads_are_told_to_sleep_before_pytorch_is_imported() -> None:
@@ -181,6 +215,6 @@ def test_another_processor_computes_the_same_bytes(finished: Workspace, tmp_path
         assert results(workspace) == results(here[name]), name
 
 
-def test_with_native_kernels_it_computes_others(emulator: list[str]) -> None:
+def test_native_kernels_compute_other_bytes_on_another_processor(emulator: list[str]) -> None:
     """So that the test above can fail."""
     assert computed("native", emulator) != computed("native")

@@ -110,7 +110,9 @@ def test_a_card_that_cannot_be_filled_in_is_named(text: bytes, message: str, fol
 
 
 def test_a_class_of_any_name_is_a_cell_of_the_cards_table() -> None:
-    assert markdown([["class", "f1"], ["T|shirt <b> *top*", "1"]]).splitlines()[2] == r"| T\|shirt \<b> \*top\* | 1 |"
+    row = ["T|shirt <b> *top* _a_ [b](c) &lt; ~~d~~", "batch_size"]
+    expected = r"| T\|shirt \<b> \*top\* \_a\_ \[b\](c) \&lt; \~\~d\~\~ | batch_size |"
+    assert markdown([["class", "f1"], row]).splitlines()[2] == expected
 
 
 def test_another_format_is_refused(folder: Path) -> None:

@@ -1,15 +1,11 @@
-"""The network answers each image by itself, its file cannot run code, and its device is one that the machine has."""
+"""The network answers each image by itself, and its file cannot run code."""
 
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
-import resource
-from statistics import median
 import subprocess
 import sys
 from typing import get_args
 
-from compute import set_up
 from convolutional import CosineTransform, resnet
 from infer import Infer, average_logits, load
 from model import build, compute_logits
@@ -21,7 +17,7 @@ import torch
 from torch import nn
 import torchvision
 from torchvision.models import get_model, list_models
-from values import COMPUTE, MODEL
+from values import MODEL
 
 
 def test_the_answer_to_an_image_does_not_depend_on_the_others() -> None:
@@ -108,17 +104,7 @@ def test_test_time_shift_averages_the_answers_to_an_image_and_those_moved_toward
     assert torch.allclose(both, (answer + flipped) / 2, atol=1e-6)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="malloc of glibc")
-def test_memory_that_a_step_frees_serves_the_next_one() -> None:
-    set_up(replace(COMPUTE, threads=torch.get_num_threads()))
-    faults = []
-    for _ in range(11):
-        faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
-        torch.ones(2**24)
-    assert median(after - before for before, after in pairwise(faults)) < 10
-
-
-def test_answers_that_are_no_numbers_are_not_given(tmp_path: Path) -> None:
+def test_answers_that_are_no_numbers_are_not_given() -> None:
     network = resnet(4, 1)
     for weights in network.parameters():
         nn.init.constant_(weights, 1e30)
@@ -132,6 +118,11 @@ def test_weights_of_another_type_are_not_converted(kind: torch.dtype, tmp_path: 
     torch.save(weights, tmp_path / "model.pth")
     with pytest.raises(SystemExit, match=r"model\.pth: not the weights of mlp"):
         load(tmp_path / "model.pth", MODEL)
+
+
+def test_what_cannot_be_read_is_not_called_missing(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError):
+        load(tmp_path, MODEL)
 
 
 @dataclass
@@ -149,11 +140,3 @@ def test_a_model_file_cannot_run_code(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"model\.pth: not the weights"):
         load(tmp_path / "model.pth", MODEL)
     assert not (tmp_path / "touched").exists()
-
-
-@pytest.mark.skipif(torch.accelerator.is_available(), reason="a GPU is here")
-def test_a_device_that_is_not_here_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit, match="--device cuda: not on this machine; choose auto or cpu"):
-        set_up(replace(COMPUTE, device="cuda"))
-    assert set_up(replace(COMPUTE, device="auto")) == torch.device("cpu")
-    assert capsys.readouterr().out == "Using cpu device\n"

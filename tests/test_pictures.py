@@ -46,8 +46,15 @@ def test_an_image_of_the_dataset_is_taken_as_it_is(dataset: Path, tmp_path: Path
     assert not errors
 
 
+def test_an_image_of_the_dataset_that_reaches_into_two_corners_is_taken_as_it_is(tmp_path: Path) -> None:
+    image = np.zeros((28, 28), np.uint8)
+    image[8:] = 90
+    Image.fromarray(image).save(tmp_path / "trousers.png")
+    assert np.array_equal(read_picture(tmp_path / "trousers.png").image, image)
+
+
 @pytest.mark.parametrize("background", [6, 20, 60, 100, 127, 128, 200])
-def test_a_picture_of_that_size_on_another_background_is_not(background: int, dataset: Path, tmp_path: Path) -> None:
+def test_a_picture_of_that_size_on_another_background_is_read_as_any_other(background: int, tmp_path: Path) -> None:
     picture = Image.new("L", (28, 28), background)
     picture.paste(255, (8, 4, 20, 24))
     picture.save(tmp_path / "small.png")
@@ -111,7 +118,9 @@ def test_more_bits_are_scaled_not_clipped(name: str, bits: int, photo: Image.Ima
 
 
 @pytest.mark.parametrize(("least", "step"), [(-32768, 257), (-(2**31), 2**24)])
-def test_signed_and_long_numbers_are_too(least: int, step: int, photo: Image.Image, tmp_path: Path) -> None:
+def test_signed_and_32_bit_pixels_are_scaled_not_clipped(
+    least: int, step: int, photo: Image.Image, tmp_path: Path
+) -> None:
     values = np.asarray(photo.convert("L")).astype(np.int64) * step + least
     Image.fromarray(values.astype(np.int32)).save(tmp_path / "long.tif")
     assert distance(tmp_path / "long.tif") < 20

@@ -112,7 +112,7 @@ def test_a_warning_stands_beside_the_answer(
         assert [row["warning"] for row in csv.DictReader(file)] == ["nothing in it", "", ""]
 
 
-def test_an_index_outside_the_test_split_is_refused(dataset: Path, model: Path, pictures: Path, tmp_path: Path) -> None:
+def test_an_index_outside_the_test_split_is_refused(dataset: Path, model: Path, pictures: Path) -> None:
     with pytest.raises(SystemExit, match="--index 200: the test split has the images 0 to 199"):
         predicted(dataset, model, pictures, index=200)
 

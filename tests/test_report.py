@@ -14,7 +14,6 @@ import pytest
 from report import compare, compare_answers, show
 
 CHROMIUM = shutil.which("google-chrome") or shutil.which("chromium")
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="needs Chrome, or Debian's package chromium")
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +34,8 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    if not CHROMIUM:
+        pytest.skip("needs Chrome, or Debian's package chromium")
     with chromium() as browser:
         yield browser
 

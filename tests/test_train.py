@@ -200,6 +200,14 @@ def test_holding_out_all_images_is_refused(dataset: Path, tmp_path: Path) -> Non
         trained(dataset, tmp_path, replace(TRAIN, validation_size=600))
 
 
+def test_a_schedule_of_a_single_step_is_refused(dataset: Path, tmp_path: Path) -> None:
+    """PyTorch gives it a learning rate of 0."""
+    values = replace(TRAIN, epochs=1, batch_size=600, schedule="one_cycle")
+    with pytest.raises(SystemExit, match="--batch_size 600: one step, with which one_cycle learns nothing"):
+        trained(dataset, tmp_path, values)
+    trained(dataset, tmp_path, replace(values, batch_size=599))
+
+
 def test_a_batch_of_one_image_is_refused_where_it_cannot_be_normalised(dataset: Path, tmp_path: Path) -> None:
     values = replace(TRAIN, batch_size=599)
     trained(dataset, tmp_path, values)

@@ -41,6 +41,8 @@ def check(*, remote: bool = False, remove: bool = False, lock: bool = False) -> 
         os.environ["DVC_SITE_CACHE_DIR"] = empty  # else DVC takes the hashes it remembers there
         repo = Repo()
         objects = repo.cloud.get_remote_odb() if remote else repo.cache.local
+        if remote and not objects.fs.exists(objects.path):
+            sys.exit(f"check: nothing is stored in {objects.fs.parent(objects.fs.parent(objects.path))}")
         corrupt = [*corrupt_objects(repo, objects, remote), *corrupt_runs(objects)]
         changed = {} if remote else repo.status()
     for path, repair in corrupt:
@@ -89,15 +91,15 @@ def corrupt_objects(repo: Repo, objects: HashFileDB, remote: bool) -> Iterator[t
         users |= {oid: out for oid in (name, *members.get(name, []))}
     store = repo.config["core"].get("remote", "a remote")
     for name in corrupt:
-        user = f"{users[name]} of {users[name].stage.addressing}" if name in users else "not of this commit"
+        out = users.get(name)
+        stage = out.stage.addressing if out else ""
         if remote:
             repair = "`dvc push` repairs it, from a commit and a clone that have it"
-        elif name in users:
-            stage = users[name].stage.addressing
+        elif out:
             repair = f"`dvc fetch {stage}` repairs it where {store} has it, else `dvc repro`"
         else:
             repair = "the commit that has it repairs it, by `dvc fetch` or `dvc repro`"
-        yield objects.oid_to_path(name), f"{user}; {repair}"
+        yield objects.oid_to_path(name), f"{f'{out} of {stage}' if out else 'not of this commit'}; {repair}"
     if remote:
         for name in members:
             if not sound.issuperset(members[name]):

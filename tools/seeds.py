@@ -29,7 +29,7 @@ def seeds(
 ) -> None:
     """Run with the seeds 0 to COUNT - 1, each as an experiment, and print a table. The workspace stays as it is.
 
-    What the cache has is not run again: the same command goes on after it was stopped.
+    A run that DVC's cache has is not repeated: after it was stopped, the same command goes on.
 
     Parameters
     ----------
