@@ -63,13 +63,14 @@ def measure(folder: Path) -> None:
     warned = torch.tensor([bool(picture.warning) for picture in read.values()])
     print("| photographs | number | accuracy |")
     for name, rows in {"all": torch.ones_like(warned), "without a warning": ~warned, "with a warning": warned}.items():
-        print(f"| {name} | {int(rows.sum())} | {right[rows].double().mean():.3f} |")
-    print("| class | number | precision | recall | F1 | |")
+        if rows.any():
+            print(f"| {name} | {int(rows.sum())} | {right[rows].double().mean():.3f} |")
+    print("| class | number | precision | recall | F1 | most often taken for |")
     for name, precision, recall, f1 in score_classes(names, labels, guesses):
         if (own := labels == names.index(name)).any():
             wrong = [names[guess] for guess in guesses[own & ~right].tolist()]
-            most = max(set(wrong), key=wrong.count) if wrong else "nothing"
-            print(f"| {name} | {int(own.sum())} | {precision} | {recall} | {f1} | most often taken for {most} |")
+            most = max(set(wrong), key=wrong.count, default="")
+            print(f"| {name} | {int(own.sum())} | {precision} | {recall} | {f1} | {most} |")
     print("| mean confidence | number | accuracy |")
     for confidence, share, size in reliability(confidences, right, bins=5):
         print(f"| confidence {confidence:.2f} | {size} | {share:.3f} |")

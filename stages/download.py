@@ -58,7 +58,7 @@ def download(manifest: Path, dataset: Path, scratch: Path, /, *, download: Downl
             failures.append(f"{source}: {error}")
             print(f"Skipped: {error}")
     else:
-        reasons = "\n  ".join(["No source yields the dataset:", *failures])
+        reasons = "\n  ".join([f"No source yields the files of {manifest}:", *failures])
         sys.exit(f"{reasons}\nAdd one that does to `sources` in params.yaml.")
     shutil.rmtree(dataset, ignore_errors=True)
     verified.rename(dataset)
@@ -92,7 +92,7 @@ def fetch(source: str, files: dict[str, str], scratch: Path, timeout: int) -> It
         for name, digest in files.items():
             content = read(f"{folder}/{name}.gz", timeout)
             if hashlib.sha256(content).hexdigest() != digest:
-                raise ValueError(f"{name}.gz holds other bytes than the manifest says")
+                raise ValueError(f"{name}.gz has not the SHA-256 that is asked for")
             yield name, content
     except Exception as error:  # each fsspec backend raises its own errors, some with the reason as their cause
         reason = error.__cause__ or error

@@ -25,7 +25,7 @@ def test_the_stage_of_the_page_runs_and_keeps_the_contract(workspace: Workspace)
     add(workspace)
     assert ran(workspace.run("dvc", "repro")) == ["describe"]
     workspace.run("git", "add", "--all")
-    workspace.run(*PYTEST, "tests/test_cache.py", "-k", "describe or ignores or module")
+    workspace.run(*PYTEST, "tests/test_cache.py", "-k", "describe or ignores or module or begins")
     described = yaml.safe_load((workspace.path / "model.json").read_text())
     assert described == {"network": "mlp", "weights": 26506, "classes": PARAMS["labels"]["classes"]}
     assert ran(workspace.run("dvc", "repro")) == []

@@ -27,6 +27,7 @@ from project import (
     results,
     scratch,
     script,
+    sections,
     stale,
 )
 import pytest
@@ -214,7 +215,7 @@ def test_a_value_that_changes_before_its_stage_begins_does_not_count_as_read(fre
     status, printed = changed(workspace, moment, lambda: workspace.set(labels={"classes": list("ABCDEFGHIJ")}))
     assert status != 0
     assert "evaluate: params.yaml changed while it ran" in printed
-    assert ran(workspace.run("dvc", "repro")) == ["evaluate", "predict"]
+    assert set(ran(workspace.run("dvc", "repro"))) == {stage for stage in STAGES if "labels" in sections(stage)}
     assert "J" in (workspace.path / "classes.csv").read_text()
 
 

@@ -93,7 +93,7 @@ FAULTS = {
     "silent": "less than 1 MB in 1 s",
     "html": "Not a gzipped file",
     "corrupt": "CRC check failed",
-    "other": f"{FIRST}.gz holds other bytes than the manifest says",
+    "other": f"{FIRST}.gz has not the SHA-256 that is asked for",
     "truncated": "ContentLengthError",
     "short": "ended before",
 }
