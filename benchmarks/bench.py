@@ -26,6 +26,7 @@ import cyclopts
 from dataset import Split, read_split, split_files
 from dvc.repo import Repo
 from dvc.stage import PipelineStage
+from dvc.utils.serialize import dump_yaml, load_yaml, loads_yaml, modify_yaml
 from model import Model, build
 import numpy as np
 from PIL import Image
@@ -36,7 +37,6 @@ from torchvision.datasets import FashionMNIST
 from torchvision.transforms import ToTensor
 import train as train_module
 import tutorial
-import yaml
 
 ROOT = Path(__file__).parent.parent
 DATASET = ROOT / "data" / "FashionMNIST"
@@ -101,9 +101,8 @@ def copy_project(folder: Path, factor: float, pictures: int = 0) -> Path:
 
 
 def set_params(project: Path, section: str, **values: Any) -> None:
-    params = yaml.safe_load((project / "params.yaml").read_text())
-    params[section] |= values
-    (project / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    with modify_yaml(project / "params.yaml") as params:
+        params[section].update(values)
 
 
 def choose(project: Path, recipe: str) -> None:
@@ -115,7 +114,7 @@ def choose(project: Path, recipe: str) -> None:
 def declared(recipe: str, section: str) -> dict[str, Any]:
     """A section of a recipe."""
     values = re.findall(rf"--set-param={section}\.(\w+)=(\S+)", (ROOT / "recipes" / recipe).read_text())
-    return {key: yaml.safe_load(value) for key, value in values}
+    return {key: loads_yaml(value) for key, value in values}
 
 
 def measured(command: list[str | Path], folder: Path) -> tuple[float, float]:
@@ -141,9 +140,8 @@ def timed(function: Callable[[], object]) -> float:
 def bench_training(project: Path, turns: int) -> None:
     """An epoch of the default values: the stage's, the tutorial's, and the bare matrix products."""
     dataset = project / "data" / "FashionMNIST"
-    params = yaml.safe_load((project / "params.yaml").read_text())
-    rate = float(params["train"]["learning_rate"])
-    train = train_module.Train(**(params["train"] | {"epochs": turns, "learning_rate": rate}))
+    params = load_yaml(project / "params.yaml")
+    train = train_module.Train(**(params["train"] | {"epochs": turns}))
     model = Model(**params["model"])
     network = tutorial.NeuralNetwork()
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-3)
@@ -230,7 +228,7 @@ def bench_commands(project: Path, turns: int) -> None:
     for config in ("config", "config.local"):
         shutil.copy(project / ".dvc" / config, empty / ".dvc")
     stages = {name: {"cmd": f"touch {name}", "outs": [name]} for name in ("one", "two", "three", "four")}
-    (empty / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+    dump_yaml(empty / "dvc.yaml", {"stages": stages})
     measured(DVC, empty)
     for turn in range(turns):
         shutil.rmtree(project / ".dvc" / "cache", ignore_errors=True)

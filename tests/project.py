@@ -19,23 +19,23 @@ from typing import Any
 
 from dvc.parsing import DataResolver
 from dvc.repo import Repo
+from dvc.utils.serialize import load_yaml, loads_yaml, modify_yaml
 import numpy as np
 import pytest
 from servers import Folder
-import yaml
 
 ROOT = Path(__file__).parent.parent
-PARAMS: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "params.yaml").read_text())
+PARAMS: dict[str, dict[str, Any]] = load_yaml(ROOT / "params.yaml")
 del PARAMS["launch"], PARAMS["export"]  # of which one goes into a command, and one adds a stage
 ONNX = "model.onnx"
-DECLARED = yaml.safe_load((ROOT / "dvc.yaml").read_text().replace("${item}", "onnx"))["stages"]
+DECLARED = loads_yaml((ROOT / "dvc.yaml").read_text().replace("${item}", "onnx"))["stages"]
 ALL: dict[str, dict[str, Any]] = {name: body.get("do", body) for name, body in DECLARED.items()}
 STAGES = {name: body for name, body in ALL.items() if body is DECLARED[name]}  # those of every run
 RECIPES = {file.name: file.read_text().split() for file in sorted((ROOT / "recipes").iterdir())}
 TUTORIAL: dict[str, dict[str, Any]] = {}  # the values of its recipe, with which the tests run, whatever params.yaml has
 for option in RECIPES["tutorial"]:
     section, key, value = re.split("[.=]", option.removeprefix("--set-param="), maxsplit=2)
-    TUTORIAL.setdefault(section, {})[key] = PARAMS[section][key] = yaml.safe_load(value)
+    TUTORIAL.setdefault(section, {})[key] = PARAMS[section][key] = loads_yaml(value)
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 CHECK = (sys.executable, "tools/check.py")
 
@@ -200,11 +200,9 @@ class Workspace:
 
     def set(self, **sections: dict[str, Any]) -> None:
         """Change values of params.yaml."""
-        file = self.path / "params.yaml"
-        params = yaml.safe_load(file.read_text())
-        for section, values in sections.items():
-            params[section] |= values
-        file.write_text(yaml.safe_dump(params, sort_keys=False))
+        with modify_yaml(self.path / "params.yaml") as params:
+            for section, values in sections.items():
+                params[section].update(values)
 
     def commit(self, message: str) -> None:
         self.run("git", "add", "--all")

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 from typing import Any
 
+from dvc.utils.serialize import dumps_yaml, load_yaml
 from faults import Moment, changed
 import inputs
 from project import (
@@ -31,7 +32,6 @@ from project import (
     stale,
 )
 import pytest
-import yaml
 
 TRACKED = subprocess.check_output(["git", "ls-files"], cwd=ROOT, text=True).splitlines()
 CODE = [name for name in TRACKED if name.startswith("stages/") and name.endswith(".py")]
@@ -75,11 +75,11 @@ def other(value: Any) -> Any:
 
 @pytest.mark.parametrize(("section", "key"), [(section, key) for section in PARAMS for key in PARAMS[section]])
 def test_a_changed_value_makes_those_stale_that_read_its_section(section: str, key: str, shared: Workspace) -> None:
-    params = yaml.safe_load((shared.path / "params.yaml").read_text())
+    params = load_yaml(shared.path / "params.yaml")
     params[section][key] = other(params[section][key])
     reading = {stage for stage in ALL if section in inspect.signature(getattr(import_module(stage), stage)).parameters}
     assert reading
-    assert stale(shared, "params.yaml", yaml.safe_dump(params, sort_keys=False).encode()) == reading
+    assert stale(shared, "params.yaml", dumps_yaml(params).encode()) == reading
 
 
 @pytest.mark.parametrize("name", CODE)
@@ -145,7 +145,7 @@ def test_a_version_may_say_how_it_was_built_and_where_it_is_needed(
         inputs.check_packages({"project.dependencies": [pin, {"include-group": "other"}]})
 
 
-@pytest.mark.parametrize("package", ["cyclopts", "pyyaml", "tqdm", "pytest"])
+@pytest.mark.parametrize("package", ["cyclopts", "ruamel-yaml", "tqdm", "pytest"])
 def test_another_version_of_what_changes_no_output_makes_nothing_stale(package: str, shared: Workspace) -> None:
     project = (shared.path / "pyproject.toml").read_text()
     assert stale(shared, "pyproject.toml", project.replace(f'"{package}==', f'"{package}==9').encode()) == set()
@@ -300,7 +300,7 @@ def test_the_state_of_an_input_is_its_content(tmp_path: Path) -> None:
 @pytest.mark.parametrize("stage", ALL)
 def test_a_stage_opens_its_deps_and_outs_alone(stage: str, shared: Workspace, tmp_path: Path) -> None:
     workspace = shared.copy(tmp_path / "clone")
-    lock = yaml.safe_load((workspace.path / "dvc.lock").read_text())["stages"]
+    lock = load_yaml(workspace.path / "dvc.lock")["stages"]
     command = lock[stage if stage in STAGES else f"{stage}@onnx"]["cmd"]
     trace = workspace.path.parent / "trace"
     calls = "open,openat,openat2,creat,rename,renameat,renameat2"

@@ -10,9 +10,9 @@ from typing import Any
 
 from command import run
 from dvc.exceptions import DvcException
+from dvc.utils.serialize import dump_yaml, loads_yaml
 from project import PARAMS, ROOT, STAGES, Workspace, arguments, ran, run_in_process, sections
 import pytest
-import yaml
 
 WRONG_TYPES = {
     bool: ["yes", 3],
@@ -53,8 +53,7 @@ OUT_OF_RANGE = {
 def wrong_values() -> Iterator[tuple[str, str, Any]]:
     for section, values in PARAMS.items():
         for key, value in values.items():
-            kind = float if key == "learning_rate" else type(value)
-            yield from ((section, key, wrong) for wrong in [*WRONG_TYPES[kind], *OUT_OF_RANGE.get(key, [])])
+            yield from ((section, key, wrong) for wrong in [*WRONG_TYPES[type(value)], *OUT_OF_RANGE.get(key, [])])
             yield from ((section, key, wrong) for wrong in [None, "", {"one": 1}, ["one", "two"]])
 
 
@@ -74,14 +73,14 @@ def params(shared: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[
     """The values in params.yaml, where a test may write others until it ends."""
     monkeypatch.chdir(shared.path)
     before = Path("params.yaml").read_bytes()
-    yield yaml.safe_load(before)
+    yield loads_yaml(before)
     Path("params.yaml").write_bytes(before)
 
 
 @pytest.mark.parametrize(("section", "key", "wrong"), list(wrong_values()))
 def test_a_wrong_value_is_named(section: str, key: str, wrong: Any, params: dict[str, dict[str, Any]]) -> None:
     params[section][key] = wrong
-    Path("params.yaml").write_text(yaml.safe_dump(params))
+    dump_yaml("params.yaml", params)
     message = run_stage_that_reads(section)
     assert key in message
     assert "\n" not in message or key == "sources"
@@ -90,7 +89,7 @@ def test_a_wrong_value_is_named(section: str, key: str, wrong: Any, params: dict
 @pytest.mark.parametrize("wrong", [float("inf"), float("nan")])
 def test_an_infinite_number_and_nan_are_called_no_number(wrong: float, params: dict[str, dict[str, Any]]) -> None:
     params["train"]["learning_rate"] = wrong
-    Path("params.yaml").write_text(yaml.safe_dump(params))
+    dump_yaml("params.yaml", params)
     expected = f"train: Invalid value for --learning_rate: {wrong} is not a number. (see params.yaml)"
     assert run_stage_that_reads("train") == expected
 
@@ -109,7 +108,7 @@ def test_what_a_terminal_has_no_letters_for_is_escaped(workspace: Workspace) -> 
 
 def test_a_number_in_place_of_true_or_false_is_not_looked_for_in_other_keys(params: dict[str, dict[str, Any]]) -> None:
     params["train"]["flip"] = params["model"]["blocks"]
-    Path("params.yaml").write_text(yaml.safe_dump(params))
+    dump_yaml("params.yaml", params)
     assert run_stage_that_reads("train") == "train: --flip is true or false, not 1 (see params.yaml)"
 
 
@@ -121,7 +120,7 @@ def test_a_missing_or_misspelt_key_is_named(
     value = params[section].pop(key)
     if spelling:
         params[section][spelling.format(key)] = value
-    Path("params.yaml").write_text(yaml.safe_dump(params))
+    dump_yaml("params.yaml", params)
     message = run_stage_that_reads(section)
     assert f"{section}.{key} is missing from params.yaml" in message
     assert spelling is None or spelling.format(key) in message or spelling == "my_{}"
@@ -130,7 +129,7 @@ def test_a_missing_or_misspelt_key_is_named(
 @pytest.mark.parametrize("section", PARAMS)
 def test_a_missing_section_is_named(section: str, params: dict[str, dict[str, Any]]) -> None:
     del params[section]
-    Path("params.yaml").write_text(yaml.safe_dump(params))
+    dump_yaml("params.yaml", params)
     with pytest.raises(DvcException, match=f"Could not find '{section}'"):
         run_stage_that_reads(section)
 

@@ -7,9 +7,9 @@ import re
 import subprocess
 import sys
 
+from dvc.utils.serialize import load_yaml
 from project import PARAMS, RECIPES, ROOT, Workspace, blocks, commands, ran
 import pytest
-import yaml
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "benchmarks" / "README.md"]
 TUTORIAL = ("from-the-tutorial.md", "from-the-tutorial.ko.md")
@@ -81,7 +81,7 @@ def test_the_code_to_read_first_is_read_in_one_go_too() -> None:
     assert sum(text.count("\n") for text in spine) <= 450
 
 
-VALUES = yaml.safe_load((ROOT / "params.yaml").read_text())
+VALUES = load_yaml(ROOT / "params.yaml")
 
 
 @pytest.mark.skipif(any(VALUES[name] != PARAMS[name] for name in PARAMS), reason="the values are not the tutorial's")

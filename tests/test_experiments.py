@@ -12,10 +12,10 @@ import subprocess
 import sys
 import termios
 
+from dvc.utils.serialize import load_yaml
 from faults import suspended
 from project import RECIPES, Workspace, ran
 import psutil
-import yaml
 
 
 def shown(workspace: Workspace) -> dict[str, dict[str, float]]:
@@ -73,7 +73,7 @@ def test_the_errors_on_the_images_held_out_are_counted_and_drawn(workspace: Work
     workspace.run("dvc", "exp", "run", "--set-param", "train.learning_rate=1e-4", "--single-item", "train")
     printed = workspace.run(sys.executable, "benchmarks/errors.py")
     accuracy = json.loads((workspace.path / "training.json").read_text())["validation_accuracy"]
-    held_out = yaml.safe_load((workspace.path / "params.yaml").read_text())["train"]["validation_size"]
+    held_out = load_yaml(workspace.path / "params.yaml")["train"]["validation_size"]
     [count] = re.findall(r"\| all \| (\d+) \|", printed)
     assert int(count) == round((1 - accuracy) * held_out) > 0
     assert (workspace.path / "errors.png").read_bytes().startswith(b"\x89PNG")

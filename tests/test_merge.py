@@ -5,9 +5,9 @@ from pathlib import Path
 import re
 import subprocess
 
+from dvc.utils.serialize import loads_yaml
 from project import STAGES, Workspace, ran, results
 import pytest
-import yaml
 
 
 def test_a_merge_of_two_values_runs_only_what_neither_branch_had(workspace: Workspace) -> None:
@@ -50,7 +50,7 @@ def clone(workspace: Workspace, tmp_path: Path) -> Workspace:
     """Of a project whose committed results another machine has computed, with other last digits."""
     lock = workspace.path / "dvc.lock"
     text = lock.read_text()
-    for out in yaml.safe_load(text)["stages"]["train"]["outs"]:
+    for out in loads_yaml(text)["stages"]["train"]["outs"]:
         text = text.replace(out["md5"], out["md5"][::-1])
     lock.write_text(text)
     metrics = workspace.path / "metrics.json"

@@ -163,7 +163,7 @@ def test_the_class_names_are_torchvisions() -> None:
 
 def test_the_recipe_tutorial_is_the_tutorial() -> None:
     """The tests train with fewer epochs, at another rate and with a smaller network."""
-    assert (TUTORIAL["train"]["epochs"], float(TUTORIAL["train"]["learning_rate"])) == (5, 1e-3)
+    assert (TUTORIAL["train"]["epochs"], TUTORIAL["train"]["learning_rate"]) == (5, 1e-3)
     assert TUTORIAL["model"]["hidden_size"] == 512
     assert not any(TUTORIAL["infer"].values())
 

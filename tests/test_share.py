@@ -6,11 +6,11 @@ from pathlib import Path
 import re
 import sys
 
+from dvc.utils.serialize import load_yaml
 from model import MLP
 from project import Team, Workspace, add_picture, cached, downstream, ran, results
 import pytest
 import torch
-import yaml
 
 TAG = "fashion-mnist-classifier@v1.0.0"
 LIST = "from dvc.repo import Repo; print(*Repo().cloud.get_remote_odb().all())"
@@ -23,7 +23,7 @@ def stored(workspace: Workspace) -> set[str]:
 
 def outputs(workspace: Workspace) -> set[str]:
     """The names of the objects that the commit's outputs consist of, except those that git keeps."""
-    stages = yaml.safe_load((workspace.path / "dvc.lock").read_text())["stages"].values()
+    stages = load_yaml(workspace.path / "dvc.lock")["stages"].values()
     names = {out["md5"] for stage in stages for out in stage["outs"] if out["path"] != "metrics.json"}
     cache = workspace.path / ".dvc" / "cache" / "files" / "md5"
     listings = [cache / name[:2] / name[2:] for name in names if name.endswith(".dir")]

@@ -5,12 +5,12 @@ import subprocess
 import sys
 from typing import Any
 
+from dvc.utils.serialize import load_yaml
 from project import ROOT, Workspace
 import pytest
-import yaml
 
 FILE = ROOT / ".github" / "workflows" / "test.yml"
-WORKFLOW: dict[str, Any] = yaml.safe_load(FILE.read_text())
+WORKFLOW: dict[str, Any] = load_yaml(FILE)
 STEPS: list[dict[str, Any]] = WORKFLOW["jobs"]["test"]["steps"]
 
 
