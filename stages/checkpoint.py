@@ -28,7 +28,7 @@ def fingerprint(values: Iterable[object], data: Iterable[Path]) -> bytes:
 def save(file: Path, fingerprint: bytes, parts: list[Any], history: list[dict[str, float]]) -> None:
     """Keep the states of the run's parts, and its results of each epoch.
 
-    The digest is of its fingerprint, too: what another run has saved fails it as what is damaged does.
+    Their digest covers the fingerprint, too, so that what another run has saved is refused like what is damaged.
     """
     payload = serialize({"parts": [part.state_dict() for part in parts], "history": history})
     write(file, hashlib.sha256(fingerprint + payload).digest() + payload)

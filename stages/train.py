@@ -107,12 +107,10 @@ def train(
 
 
 def training_size(count: int, train: Train) -> int:
-    """How many of the `count` images are trained on; ends with a line if that is too few for the values."""
+    """How many of the `count` images are trained on, and not held out; ends with a line if none are."""
     size = count - train.validation_size
     if size < 1:
         sys.exit(f"--validation_size {train.validation_size}: leaves none of the {count} images to train on")
-    if train.schedule == "one_cycle" and train.epochs == 1 and size <= train.batch_size:
-        sys.exit(f"--batch_size {train.batch_size}: one step, with which one_cycle learns nothing; lower it")
     return size
 
 
@@ -121,6 +119,8 @@ def build_optimizers(network: nn.Module, train: Train, steps: int) -> tuple[list
 
     With Muon the weights that are matrices learn by it, and the others by SGD.
     """
+    if train.schedule == "one_cycle" and steps < 2:
+        sys.exit(f"--batch_size {train.batch_size}: one step, with which one_cycle learns nothing; lower it")
     matrices = [weights for weights in network.parameters() if train.optimizer == "muon" and weights.ndim == 2]
     others = [weights for weights in network.parameters() if train.optimizer == "sgd" or weights.ndim != 2]
     rate, momentum = train.learning_rate, train.momentum

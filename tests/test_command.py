@@ -34,7 +34,7 @@ OUT_OF_RANGE = {
     "seed": [-1, 2**64],
     "epochs": [0, 10**9],
     "batch_size": [0],
-    "learning_rate": [0, -1, float("-inf")],
+    "learning_rate": [0, -1, float("inf"), float("-inf"), float("nan")],
     "schedule": ["cosine"],
     "momentum": [-0.1, 1, float("nan")],
     "label_smoothing": [-0.1, 1],
@@ -43,9 +43,9 @@ OUT_OF_RANGE = {
     "test_time_shift": [-1, 28],
     "top": [0, 11],
     "precision": ["fp16"],
-    "validation_size": [-1],
+    "validation_size": [-1, 600],
     "classes": [["one", "two"], ["one"] * 10],
-    "index": [-1],
+    "index": [-1, 200],
     "sources": [[], ["file:///nowhere"]],
 }
 

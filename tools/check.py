@@ -42,7 +42,7 @@ def check(*, remote: bool = False, remove: bool = False, lock: bool = False) -> 
         repo = Repo()
         objects = repo.cloud.get_remote_odb() if remote else repo.cache.local
         if remote and not objects.fs.exists(objects.path):
-            sys.exit(f"check: nothing is stored in {objects.fs.parent(objects.fs.parent(objects.path))}")
+            sys.exit(f"check: nothing is stored in {root(objects)}")
         corrupt = [*corrupt_objects(repo, objects, remote), *corrupt_runs(objects)]
         changed = {} if remote else repo.status()
     for path, repair in corrupt:
@@ -73,6 +73,11 @@ def is_whole(lock: Path) -> bool:
     return lock.read_bytes().endswith(b"\n")
 
 
+def root(objects: HashFileDB) -> str:
+    """The folder that has the objects, in files/md5, and the run cache, in runs."""
+    return objects.fs.parent(objects.fs.parent(objects.path))
+
+
 def corrupt_objects(repo: Repo, objects: HashFileDB, remote: bool) -> Iterator[tuple[str, str]]:
     """The objects whose name is not their MD5, and what repairs each."""
     sound, corrupt, members = set(), [], {}
@@ -93,13 +98,14 @@ def corrupt_objects(repo: Repo, objects: HashFileDB, remote: bool) -> Iterator[t
     for name in corrupt:
         out = users.get(name)
         stage = out.stage.addressing if out else ""
+        user = f"{out} of {stage}" if out else "not of this commit"
         if remote:
             repair = "`dvc push` repairs it, from a commit and a clone that have it"
         elif out:
             repair = f"`dvc fetch {stage}` repairs it where {store} has it, else `dvc repro`"
         else:
             repair = "the commit that has it repairs it, by `dvc fetch` or `dvc repro`"
-        yield objects.oid_to_path(name), f"{f'{out} of {stage}' if out else 'not of this commit'}; {repair}"
+        yield objects.oid_to_path(name), f"{user}; {repair}"
     if remote:
         for name in members:
             if not sound.issuperset(members[name]):
@@ -112,7 +118,7 @@ def corrupt_objects(repo: Repo, objects: HashFileDB, remote: bool) -> Iterator[t
 def corrupt_runs(objects: HashFileDB) -> Iterator[tuple[str, str]]:
     """The entries of the run cache whose name is not the SHA-256 of their values, and what repairs each."""
     fs = objects.fs
-    for path in fs.find(fs.join(fs.parent(fs.parent(objects.path)), "runs")):
+    for path in fs.find(fs.join(root(objects), "runs")):
         try:
             sound = dict_sha256(load_yaml(path, fs=fs), exclude=["size", "nfiles"]) == fs.name(path)
         except ParseError:
